@@ -1,0 +1,115 @@
+# make test: all that a change has to pass, in an environment of its own, against the wheel that users would install.
+# It needs make, and a Python >= 3.11 that has venv and pip. PYTHON=... chooses one.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# What a developer's shell points to must not stand in for the wheel.
+unexport PYTHONPATH PYTHONHOME
+
+# Whether a command is a Python that this project can use. A command of that name alone proves nothing: version managers
+# put stubs on PATH that only print a message.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.implementation.name != "cpython" or sys.version_info < (3, 11))
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+
+# Looked up when an environment is made, not whenever make runs.
+FIND_PYTHON = for python in $(or $(PYTHON),$(CANDIDATES)); do \
+	    if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then echo "$$python"; exit; fi; \
+	done; \
+	echo "No usable Python among: $(or $(PYTHON),$(CANDIDATES))." >&2; \
+	echo "Install CPython 3.11 or later with its venv and ensurepip modules (Debian and Ubuntu: the package python3-venv)," >&2; \
+	echo "or name one: make test PYTHON=/path/to/python3" >&2; exit 1
+
+VENV := .venv
+# Not the scripts in bin/: they name the folder that the environment was made in, and a checkout may be moved. -P keeps
+# the checkout off sys.path.
+RUN := $(VENV)/bin/python -P -m
+PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
+
+# Directories are in the list so that a deleted file is noticed too.
+SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
+
+.PHONY: help test lint demo test-all test-union build bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+	    printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+test: lint $(VENV)/wheel.stamp ## Lint, then run the tests with coverage against the built wheel
+	$(RUN) pytest --cov --cov-report=term-missing
+
+lint: $(VENV)/wheel.stamp ## Check style, format and types
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+demo: $(VENV)/wheel.stamp ## Show the cache at work against a local stand-in for AWS
+	$(VENV)/bin/python examples/demo.py
+
+bench: $(VENV)/wheel.stamp ## Measure how long a first fetch holds up the event loop
+	$(VENV)/bin/python benchmarks/first_fetch_stall.py
+
+build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
+	rm -rf dist
+	$(RUN) build --outdir dist
+
+clean: ## Remove all that make has made
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find asecretcache tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- Every CPython >= 3.11 on PATH or from pyenv, each in an environment of its own: .venv-3.11, .venv-3.12, ...
+# A version may never reach the lines that are there for another, so here the union of the runs has to cover everything.
+
+# Each goal that needs them looks the interpreters up; no other goal starts one.
+ifneq ($(filter test-all test-union,$(MAKECMDGOALS)),)
+VERSIONS := $(shell for python in $(CANDIDATES) "$$HOME"/.pyenv/versions/*/bin/python3; do \
+	"$$python" -c '$(USABLE)' >/dev/null 2>&1 && "$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; \
+	done | sort -u -t. -k1,1n -k2,2n)
+endif
+
+test-all: test-union ## Lint, then run the tests with every Python >= 3.11 that is found
+
+test-union: lint $(VERSIONS:%=.venv-%/tested)
+	@test -n "$(VERSIONS)" || { echo "No CPython >= 3.11 was found." >&2; exit 1; }
+	$(RUN) coverage combine --keep $(VERSIONS:%=.venv-%/coverage)
+	$(RUN) coverage report
+	@echo "Tested with Python $(VERSIONS)"
+
+.PHONY: $(VERSIONS:%=.venv-%/tested)
+$(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
+	COVERAGE_FILE=.venv-$*/coverage .venv-$*/bin/python -P -m pytest -o cache_dir=.venv-$*/pytest_cache \
+	    --cov --cov-report= --cov-fail-under=0
+
+# --- Environments: made once, their tools installed when pyproject.toml changes, the wheel whenever a source does.
+
+.PRECIOUS: .venv-%/made.stamp .venv-%/tools.stamp .venv-%/wheel.stamp
+
+$(VENV)/made.stamp:
+	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(VENV)" && "$$python" -m venv --clear $(VENV)
+	@touch $@
+
+.venv-%/made.stamp:
+	@for python in python$* "$$HOME"/.pyenv/versions/$*.*/bin/python3 python3; do \
+	    if "$$python" -c '$(USABLE)' >/dev/null 2>&1 && \
+	       "$$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")'; then \
+	        echo "$$python -m venv .venv-$*"; "$$python" -m venv --clear .venv-$* && touch $@; exit; fi; \
+	done; echo "No Python $* was found." >&2; exit 1
+
+# Only pip >= 25.1 reads [dependency-groups].
+%/tools.stamp: %/made.stamp pyproject.toml
+	$*/bin/python $(PIP) --upgrade 'pip>=25.1'
+	$*/bin/python $(PIP) --group dev
+	@touch $@
+
+# The same wheel for every environment. The one that builds it has hatchling, so nothing is downloaded.
+build/wheel.stamp: $(VENV)/tools.stamp $(SOURCES)
+	rm -rf build/wheel && mkdir -p build
+	$(RUN) build --wheel --no-isolation --outdir build/wheel >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
+	@touch $@
+
+# First with its dependencies, then by force: its version is the same after every change.
+%/wheel.stamp: %/tools.stamp build/wheel.stamp
+	$*/bin/python $(PIP) build/wheel/*.whl
+	$*/bin/python $(PIP) --force-reinstall --no-deps build/wheel/*.whl
+	@touch $@

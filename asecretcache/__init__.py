@@ -1,0 +1,56 @@
+"""An async-first caching client for AWS Secrets Manager in asyncio Lambda handlers.
+
+    from asecretcache import async_handler, get_secret
+
+    @async_handler
+    async def lambda_handler(event, context):
+        password = await get_secret("prod/db:password")
+
+One call per execution environment: concurrent first fetches share it, warm invocations read memory.
+"""
+
+from __future__ import annotations
+
+from asecretcache._cache import SecretCache
+from asecretcache._default import bootstrap, get_default_cache, get_secret, get_secrets, set_default_cache
+from asecretcache._errors import (
+    ConfigurationError,
+    SecretAccessDeniedError,
+    SecretCacheError,
+    SecretDecryptionError,
+    SecretErrorGroup,
+    SecretFormatError,
+    SecretNotFoundError,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
+from asecretcache._handler import LambdaHandler, async_handler
+from asecretcache._secret import Secret, SecretRequest
+from asecretcache._sources._protocol import SecretSource
+from asecretcache._sources._secrets_manager import SecretsManagerSource
+
+__all__ = [
+    "ConfigurationError",
+    "LambdaHandler",
+    "Secret",
+    "SecretAccessDeniedError",
+    "SecretCache",
+    "SecretCacheError",
+    "SecretDecryptionError",
+    "SecretErrorGroup",
+    "SecretFormatError",
+    "SecretNotFoundError",
+    "SecretRequest",
+    "SecretSource",
+    "SecretThrottledError",
+    "SecretUnavailableError",
+    "SecretsManagerSource",
+    "async_handler",
+    "bootstrap",
+    "get_default_cache",
+    "get_secret",
+    "get_secrets",
+    "set_default_cache",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,31 @@
+"""Until when the current invocation may wait.
+
+The entry point sets it for the invocation's context and clears it at the invocation's end, so that a task which the
+invocation leaves running doesn't inherit it. Fetches run in a context of their own and don't see it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+
+class Deadline:
+    """A point on the event loop's clock, or None once the invocation is over."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: float) -> None:
+        self.at: float | None = at
+
+    def clear(self) -> None:
+        """End it: whoever still holds it may wait as long as it likes."""
+        self.at = None
+
+
+invocation_deadline: ContextVar[Deadline | None] = ContextVar("asecretcache.invocation_deadline", default=None)
+
+
+def current_deadline() -> float | None:
+    """Return the deadline of the invocation in whose context this is called, on the event loop's clock."""
+    deadline = invocation_deadline.get()
+    return None if deadline is None else deadline.at

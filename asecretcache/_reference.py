@@ -1,0 +1,93 @@
+"""Secret references: which secret, and which part of it, in one string.
+
+The syntax is that of an ECS task definition, ``name-or-arn:json-key:version-stage:version-id``:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
+Trailing parts may be left out, and an empty part means the default.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NamedTuple
+
+from asecretcache._errors import ConfigurationError, SecretFormatError
+from asecretcache._secret import Secret, SecretRequest
+
+_ARN_PARTS: Final = 7
+_MAX_PARTS: Final = 4
+_SYNTAX: Final = "name-or-arn:json-key:version-stage:version-id"
+
+
+class SecretReference(NamedTuple):
+    """A parsed reference: the request for the whole secret, and the key of its JSON object, if one is wanted."""
+
+    text: str
+    request: SecretRequest
+    json_key: str | None
+
+    @classmethod
+    def parse(cls, text: object) -> SecretReference:
+        """Return the reference that ``text`` spells.
+
+        Raises:
+            ConfigurationError: it isn't a str, or not of the syntax above.
+        """
+        if not isinstance(text, str):
+            msg = f"a secret reference is a str such as 'prod/db:password', not {type(text).__name__}"
+            raise ConfigurationError(msg)
+        parts = text.split(":")
+        if parts[0] == "arn":
+            if len(parts) < _ARN_PARTS:
+                msg = f"the secret reference {text!r} is an incomplete ARN: an ARN has six colons"
+                raise ConfigurationError(msg, secret_id=text)
+            parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
+        if len(parts) > _MAX_PARTS:
+            msg = f"the secret reference {text!r} has {len(parts)} parts; the syntax is {_SYNTAX}"
+            raise ConfigurationError(msg, secret_id=text)
+        if not parts[0].strip():
+            msg = f"the secret reference {text!r} names no secret; the syntax is {_SYNTAX}"
+            raise ConfigurationError(msg)
+        secret_id, json_key, stage, version = (*parts, "", "", "")[:_MAX_PARTS]
+        return cls(text, SecretRequest.of(secret_id, stage or None, version or None), json_key or None)
+
+    def read(self, secret: Secret) -> str:
+        """Return the text that the reference means: the whole secret, or the value of its key.
+
+        Raises:
+            SecretFormatError: the secret is binary, or with a key: isn't a JSON object, or has no such key.
+        """
+        if self.json_key is None:
+            return secret._text(self.request.secret_id)
+        value = read_json(secret, self.request.secret_id, self.json_key)
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+def read_json(secret: Secret, secret_id: str, key: str | None) -> object:
+    """Parse the secret's text anew and return it, or the value of one key of it.
+
+    Raises:
+        SecretFormatError: without a trace of the text, which JSONDecodeError would carry.
+    """
+    # No name in this frame holds the text or the document when an error is raised: a traceback may show locals.
+    is_json, names = False, None
+    if secret.secret_string is None:
+        secret._text(secret_id)
+    try:
+        document = json.loads(secret.secret_string or "")
+        is_json = True
+    except (ValueError, RecursionError):
+        document = None
+    if is_json and key is None:
+        return document
+    if isinstance(document, dict):
+        if key in document:
+            return document[key]
+        names = ", ".join(sorted(map(repr, document)))
+    del document
+    if not is_json:
+        msg = f"secret {secret_id!r} isn't JSON: read it whole with get_secret()"
+    elif names is None:
+        msg = f"secret {secret_id!r} is JSON but not an object, so it has no key {key!r}"
+    else:
+        msg = f"secret {secret_id!r} has no key {key!r}; it has {names or 'none'}"
+    raise SecretFormatError(msg, secret_id=secret_id)

@@ -1,0 +1,131 @@
+"""The one event loop on which all invocations of this process run."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from asecretcache._cache import live_caches
+from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache._errors import ConfigurationError
+
+T = TypeVar("T")
+
+_logger: Final = logging.getLogger("asecretcache")
+
+# What an invocation keeps of its time to answer in, at most, and of a short one the fraction of it.
+_MARGIN_SECONDS: Final = 0.5
+_MARGIN_FRACTION: Final = 0.1
+_DRAIN_SECONDS: Final = 0.5
+
+
+class Invocations:
+    """Runs invocations one after another on one loop, which survives between them as the environment does."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._inherited: list[asyncio.Runner] = []
+
+    @staticmethod
+    def is_inside_a_loop() -> bool:
+        """Whether a loop runs in this thread, so that none can be run here."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return True
+
+    def run(
+        self,
+        invocation: Callable[[], Coroutine[Any, Any, T]],
+        context: Any,
+        *,
+        before: Callable[[], Awaitable[None]],
+    ) -> T:
+        """Run one invocation in a copy of the caller's context, and return or raise what it does."""
+        if self.is_inside_a_loop():
+            msg = (
+                "an async_handler was called inside a running event loop, where it can't block; "
+                "await handler.__wrapped__(event, context) instead"
+            )
+            raise ConfigurationError(msg)
+        remaining = None if context is None else _remaining(context)
+        with self._lock:
+            return self._get().run(_invoke(invocation, before, remaining), context=contextvars.copy_context())
+
+    def prepare(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+        """Run what may fail, in at most so many seconds; only the log tells."""
+        with self._lock:
+            try:
+                self._get().run(asyncio.wait_for(work(), seconds), context=contextvars.copy_context())
+            except TimeoutError:
+                _logger.warning("preparation took longer than %g s and was ended", seconds)
+
+    def close(self) -> None:
+        """End what runs on the loop, close its clients and the loop; the next invocation gets a new one."""
+        with self._lock:
+            runner, self._runner = self._runner, None
+            if runner is not None and self._pid == os.getpid():
+                _close(runner)
+
+    def _get(self) -> asyncio.Runner:
+        if self._runner is not None and self._pid != os.getpid():
+            # After a fork the parent's loop, whose selector both would share, is neither used nor closed.
+            self._inherited.append(self._runner)
+            self._runner = None
+        if self._runner is None:
+            self._pid = os.getpid()
+            self._runner = asyncio.Runner()
+        return self._runner
+
+
+async def _invoke(
+    invocation: Callable[[], Coroutine[Any, Any, T]],
+    before: Callable[[], Awaitable[None]],
+    remaining: float | None,
+) -> T:
+    loop = asyncio.get_running_loop()
+    deadline = None
+    if remaining is not None:
+        deadline = Deadline(loop.time() + remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_FRACTION))
+        invocation_deadline.set(deadline)
+    try:
+        await before()
+        return await invocation()
+    finally:
+        patience = _DRAIN_SECONDS
+        if deadline is not None and deadline.at is not None:
+            patience = min(patience, max(0.0, deadline.at - loop.time()))
+            deadline.clear()
+        for cache in live_caches():
+            await cache._flights.drain(patience)
+
+
+def _remaining(context: Any) -> float | None:
+    """Return the seconds that Lambda gives the invocation; None for a test's context that doesn't say."""
+    tell = getattr(context, "get_remaining_time_in_millis", None)
+    return float(tell()) / 1000 if callable(tell) else None
+
+
+def _close(runner: asyncio.Runner) -> None:
+    """Close the loop as Runner.close does, but start nothing: 3.12 on can't start threads while Python exits."""
+    loop = runner.get_loop()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_DRAIN_SECONDS))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+invocations: Final = Invocations()
+atexit.register(invocations.close)

@@ -1,0 +1,209 @@
+"""One client per event loop, closed with its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Final
+
+from asecretcache._errors import ConfigurationError
+
+OpenClient = Callable[[], AbstractAsyncContextManager[Any]]
+_Loop = asyncio.AbstractEventLoop
+
+# Load balancers and NAT gateways drop idle connections, and over a freeze nobody sees the end of them. A request on a
+# dead socket costs the SDK's back-off; a new client costs some milliseconds.
+MAX_IDLE: Final = 20.0
+_CLOSING: Final = 1.0
+
+
+class LoopClient:
+    """The client of one loop, and the slots of those who use it; it belongs to that loop's tasks."""
+
+    def __init__(self, open_client: OpenClient, slots: int, clock: Callable[[], float]) -> None:
+        self.slots = asyncio.Semaphore(slots)
+        self._open = open_client
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._lifetime: AsyncGenerator[Any, None] | None = None
+        self._client: Any = None
+        self._users = 0
+        self._used_at = 0.0
+
+    async def acquire(self) -> Any:
+        """Return the client, made now if there is none to trust; every acquire needs a release."""
+        async with self._lock:
+            idle = self._clock() - self._used_at
+            if self._lifetime is not None and not self._users and not 0 <= idle <= MAX_IDLE:
+                await self.aclose()
+            # shutdown_asyncgens may have ended the generator of a loop that is run again.
+            if self._lifetime is None or self._client is None:
+                lifetime = _lifetime(self, self._open)
+                await anext(lifetime)
+                self._lifetime = lifetime
+            # No await from here on: a cancelled caller isn't counted.
+            self._users += 1
+            return self._client
+
+    def release(self) -> None:
+        """Give the client back."""
+        self._users -= 1
+        self._used_at = self._clock()
+
+    async def aclose(self) -> None:
+        """Close the client unless it is in use; then whoever drops the last reference to this object closes it."""
+        if self._users or self._lifetime is None:
+            return
+        lifetime, self._lifetime = self._lifetime, None
+        # What goes wrong in closing is nobody's concern, and a dead peer must not hold up a fetch.
+        with suppress(Exception):
+            async with asyncio.timeout(_CLOSING):
+                await lifetime.aclose()
+
+    def drop(self, *, touch_transports: bool = True) -> None:
+        """Let go of the client from outside of its loop, which doesn't run: no warning, no log, no await."""
+        with suppress(Exception):
+            for transport in list(_detached(self._client)):
+                _hush(transport, abort=touch_transports)
+        lifetime, self._lifetime, self._client = self._lifetime, None, None
+        if lifetime is not None and touch_transports:
+            # Nothing is left to wait for, so the exits run to their end in one step.
+            ending = lifetime.aclose()
+            with suppress(StopIteration, Exception):
+                ending.send(None)
+            with suppress(Exception):
+                ending.close()
+
+
+async def _lifetime(owner: LoopClient, open_client: OpenClient) -> AsyncGenerator[None, None]:
+    """Hold the client open until asyncio.run, a Runner or uvloop ends the generators of the loop."""
+    holder = weakref.ref(owner)
+    del owner  # A cycle would leave the closing to the garbage collector.
+    async with open_client() as client:
+        if (found := holder()) is not None:
+            found._client = client  # noqa: SLF001  # the other half of the same object
+        del found
+        try:
+            yield
+        finally:
+            if (found := holder()) is not None and found._client is client:  # noqa: SLF001
+                found._client = None  # noqa: SLF001
+
+
+class LoopClients:
+    """The clients of all loops. Any task, loop or thread may use it."""
+
+    def __init__(self, open_client: OpenClient, slots: int, *, clock: Callable[[], float] = time.time) -> None:
+        # open_client must not refer to this object: then it is never collected.
+        self._open = open_client
+        self._slots = slots
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._clients: MutableMapping[_Loop, LoopClient] = weakref.WeakKeyDictionary()
+        self._closed = False
+        # Unlike __del__ it runs before the collector finalizes anything of a dead cycle, and at exit.
+        weakref.finalize(self, _drop_all, self._clients)
+        _alive.add(self)
+
+    def here(self) -> LoopClient:
+        """Return the running loop's.
+
+        Raises:
+            ConfigurationError: after aclose.
+        """
+        loop = asyncio.get_running_loop()
+        with self._guard:
+            if self._closed:
+                msg = "the source is closed: make a new one"
+                raise ConfigurationError(msg)
+            found = self._clients.get(loop)
+            if found is not None:
+                return found
+            dead = [(other, client) for other, client in self._clients.items() if other.is_closed()]
+            for other, _ in dead:
+                del self._clients[other]
+            found = self._clients[loop] = LoopClient(self._open, self._slots, self._clock)
+        for _, client in dead:
+            client.drop()
+        return found
+
+    async def aclose(self) -> None:
+        """Close this loop's client; those of other live loops are closed by them, soon. Idempotent."""
+        with self._guard:
+            self._closed = True
+            mine = self._clients.pop(asyncio.get_running_loop(), None)
+            _drop_all(self._clients)
+        if mine is not None:
+            await mine.aclose()
+
+    def _forget(self) -> None:
+        """Start anew in the child of a fork.
+
+        epoll objects are shared with the parent: unregistering a socket here would make the parent's loop deaf to it.
+        """
+        self._guard = threading.Lock()
+        for client in self._clients.values():
+            client.drop(touch_transports=False)
+        _inherited.extend(self._clients.items())
+        self._clients.clear()
+
+
+def _drop_all(clients: MutableMapping[_Loop, LoopClient]) -> None:
+    while clients:
+        loop, client = clients.popitem()
+        # The generator of a running loop is ended by that loop: its finalizer hook calls it from any thread.
+        if not loop.is_running():
+            client.drop()
+
+
+def _detached(client: Any) -> Iterator[Any]:
+    """Part aiobotocore's HTTP sessions from their connectors and yield the transports that were in the pools.
+
+    Closing them is a coroutine of the dead loop, and left alone each warns in __del__.
+    """
+    sessions = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_sessions", None) or {}
+    for session in list(sessions.values()):
+        connector = session.connector
+        session.detach()
+        pooled = [entry[0] for pool in list(connector._conns.values()) for entry in pool]  # noqa: SLF001
+        transports = [protocol.transport for protocol in [*pooled, *connector._acquired]]  # noqa: SLF001
+        # What close() does on a closed loop; its awaitable warns if nobody awaits it.
+        connector._closed = True  # noqa: SLF001
+        connector._conns.clear()  # noqa: SLF001
+        yield from (transport for transport in transports if transport is not None)
+
+
+def _hush(transport: Any, *, abort: bool) -> None:
+    """Close a transport of a loop that doesn't run; uvloop's own closes with its loop."""
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    for each in (transport, inner):
+        if each is None:
+            continue
+        if abort:
+            # It marks itself closed before it fails for want of a loop.
+            with suppress(Exception):
+                each.abort()
+        with suppress(Exception):
+            each._closed = True  # noqa: SLF001
+        with suppress(Exception):
+            each._sock.close()  # noqa: SLF001
+            each._sock = None  # noqa: SLF001
+
+
+# Who to tell of a fork, and what its child inherited and must neither use nor finalize.
+_alive: weakref.WeakSet[LoopClients] = weakref.WeakSet()
+_inherited: list[tuple[_Loop, LoopClient]] = []
+
+
+def _after_fork() -> None:
+    for clients in list(_alive):
+        clients._forget()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,222 @@
+"""The default source: AWS Secrets Manager over aioboto3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from asecretcache._errors import ConfigurationError, SecretCacheError
+from asecretcache._secret import Secret, SecretRequest
+from asecretcache._sources._client import LoopClients
+from asecretcache._sources._mapping import nonsense, to_error, to_secret
+from asecretcache._sources._redaction import redacted
+from asecretcache._sources._timer import fetch_timer
+
+_SERVICE: Final = "secretsmanager"
+# One try of three, and room for the back-off between them, must fit into the time that a fetch has.
+_CONNECT_TIMEOUT: Final = 2.0
+_READ_TIMEOUT: Final = 3.0
+_ATTEMPTS: Final = 3
+
+
+class SecretsManagerSource:
+    """Fetches from AWS Secrets Manager; any task, loop or thread may use it. It keeps one client per event loop.
+
+    Region, credentials, profile, endpoint, proxies and CA bundle are found as boto3 finds them. Nothing of the SDK is
+    imported before the first fetch or ``warm()``.
+
+    Args:
+        session: an ``aioboto3.Session``; None: a new one.
+        region_name: the region; None: the session's.
+        endpoint_url: where to send the calls; None: AWS_ENDPOINT_URL_SECRETS_MANAGER and the like, else AWS's.
+        config: a ``botocore.config.Config`` or ``AioConfig``; what it sets overrides what this class sets.
+        client_factory: makes an async context manager of a client, instead of all of the above.
+        max_concurrency: how many calls may be under way at a time on one loop.
+
+    Raises:
+        ConfigurationError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        session: Any = None,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        config: Any = None,
+        client_factory: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        max_concurrency: int = 10,
+    ) -> None:
+        _check_session(session)
+        _check_addresses(region_name, endpoint_url)
+        if config is not None and "Config" not in (kind.__name__ for kind in type(config).__mro__):
+            raise ConfigurationError("config= is a botocore.config.Config or an aiobotocore.config.AioConfig")
+        if client_factory is not None and not callable(client_factory):
+            raise ConfigurationError("client_factory= is a callable that returns an async context manager of a client")
+        others = (session, region_name, endpoint_url, config)
+        if client_factory is not None and any(other is not None for other in others):
+            raise ConfigurationError("client_factory= makes the whole client: give it nothing else, or leave it out")
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+            raise ConfigurationError("max_concurrency= is an int of at least 1")
+        opener = client_factory or _Opener(session, region_name, endpoint_url, config).open
+        self._clients = LoopClients(opener, max_concurrency)
+
+    async def fetch(self, request: SecretRequest) -> Secret:
+        """Return the version that is asked for, with one GetSecretValue.
+
+        Raises:
+            SecretCacheError: a subclass that says why not.
+        """
+        arguments = {"SecretId": request.secret_id}
+        if request.version_id is not None:
+            arguments["VersionId"] = request.version_id
+        if request.version_stage is not None:
+            arguments["VersionStage"] = request.version_stage
+        here = self._clients.here()
+        cause: BaseException | None = None
+        error: SecretCacheError
+        # What a fetch waits for the others doesn't count as its own time.
+        timer = fetch_timer.get()
+        if timer is not None:
+            timer.pause()
+        await here.slots.acquire()
+        try:
+            if timer is not None:
+                timer.restart()
+            with redacted():
+                client = await here.acquire()
+                try:
+                    response = await client.get_secret_value(**arguments)
+                finally:
+                    here.release()
+        except Exception as exc:  # noqa: BLE001  # the SDK's parsers let anything out
+            error, tellable = to_error(exc, request.secret_id)
+            cause = exc if tellable else None
+        else:
+            secret = to_secret(response, request)
+            del response
+            if secret is not None:
+                return secret
+            error = nonsense(request.secret_id)
+        finally:
+            here.slots.release()
+        # Out here no exception is being handled, so that __context__ is empty.
+        try:
+            raise error from cause
+        finally:
+            del error, cause  # The error's traceback holds this frame.
+
+    async def warm(self) -> None:
+        """Import the SDK, load its models and make this loop's client; no call is made.
+
+        Raises:
+            SecretCacheError: a subclass that says why not; a later fetch tries again.
+        """
+        cause: BaseException | None = None
+        here = self._clients.here()
+        try:
+            with redacted():
+                await here.acquire()
+                here.release()
+        except Exception as exc:  # noqa: BLE001  # as in fetch
+            error, tellable = to_error(exc, None)
+            cause = exc if tellable else None
+        else:
+            return
+        try:
+            raise error from cause
+        finally:
+            del error, cause
+
+    async def aclose(self) -> None:
+        """Close the clients: this loop's now, those of other live loops soon after. Idempotent."""
+        await self._clients.aclose()
+
+
+class _Opener:
+    """Makes clients over one session, which it makes first, off the loop."""
+
+    def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
+        self._session = session
+        self._where = {"region_name": region_name, "endpoint_url": endpoint_url}
+        self._config = config
+        self._ready = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Any]:
+        if not self._ready:
+            # In the first fetch alone: anyio's thread support is itself worth some milliseconds of imports.
+            from anyio import to_thread  # noqa: PLC0415
+
+            await to_thread.run_sync(self._prepare, abandon_on_cancel=True)
+        async with self._session.client(_SERVICE, **self._where, config=self._settings()) as client:
+            yield client
+
+    def _settings(self) -> Any:
+        from aiobotocore.config import AioConfig  # noqa: PLC0415  # 0.3 s of a cold start, so not before it is needed
+
+        timer = fetch_timer.get()
+        third = float("inf") if timer is None else timer.seconds / 3
+        ours = AioConfig(
+            getattr(self._config, "connector_args", None),
+            connect_timeout=min(_CONNECT_TIMEOUT, third),
+            read_timeout=min(_READ_TIMEOUT, third),
+            # Stated because SDK versions differ in their default.
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            parameter_validation=True,
+            tcp_keepalive=True,
+            user_agent_extra="asecretcache",
+        )
+        return ours if self._config is None else ours.merge(self._config)
+
+    def _prepare(self) -> None:
+        """Do what would block the loop: imports and models. It runs in a thread, perhaps in two at a time."""
+        import aioboto3  # noqa: PLC0415
+
+        session = self._session or aioboto3.Session()
+        with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
+            _rehearse(session)
+        self._session = self._session or session
+        self._ready = True
+
+
+def _rehearse(session: Any) -> None:
+    """Load the models into the session's loader by making a client of another session that shares it."""
+    import asyncio  # noqa: PLC0415
+
+    from aiobotocore.session import AioSession  # noqa: PLC0415
+
+    double = AioSession()
+    double.register_component("data_loader", session._session.get_component("data_loader"))  # noqa: SLF001
+    # No credentials are looked up: that may take the network, and is the real client's business.
+    double.set_credentials("rehearsal", "rehearsal")
+
+    async def make() -> None:
+        async with double.create_client(_SERVICE, region_name="us-east-1"):
+            pass
+
+    with asyncio.Runner() as runner:
+        runner.run(make())
+
+
+def _check_session(session: Any) -> None:
+    packages = {kind.__module__.partition(".")[0] for kind in type(session).__mro__}
+    if session is not None and "aioboto3" not in packages:
+        raise ConfigurationError("session= is an aioboto3.Session; for another kind of client give client_factory=")
+
+
+def _check_addresses(region_name: Any, endpoint_url: Any) -> None:
+    if region_name is not None and not (isinstance(region_name, str) and re.fullmatch(r"[a-z0-9-]+", region_name)):
+        raise ConfigurationError("region_name= is the name of a region, such as 'eu-west-1'")
+    if endpoint_url is None:
+        return
+    valid = False
+    if isinstance(endpoint_url, str):
+        with suppress(ValueError):
+            parts = urlsplit(endpoint_url)
+            valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    if not valid:
+        raise ConfigurationError("endpoint_url= is a URL that begins with https:// or http://")

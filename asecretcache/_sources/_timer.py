@@ -1,0 +1,3 @@
+from asecretcache._timer import FetchTimer, fetch_timer
+
+__all__ = ["FetchTimer", "fetch_timer"]

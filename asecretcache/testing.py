@@ -1,0 +1,165 @@
+"""For tests of code that uses the cache: a source in memory and a clock that stands until it is moved.
+
+``cache = SecretCache(InMemorySource({"prod/db": "hunter2"}), clock=ManualClock())``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from asecretcache._errors import SecretCacheError, SecretNotFoundError
+from asecretcache._secret import CURRENT, Secret, SecretRequest
+
+__all__ = ["InMemorySource", "ManualClock"]
+
+_PREVIOUS = "AWSPREVIOUS"
+
+
+class ManualClock:
+    """A wall clock, in seconds, that moves only when told to; any thread may share it."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move it on, in seconds, or with a negative number back."""
+        self.now += seconds
+
+
+class InMemorySource:
+    """A SecretSource over a dict, which counts its calls and can be told to wait, to fail and to rotate.
+
+    Any task, loop and thread may share it.
+
+    Arguments:
+        secrets: values by name; str makes a text secret, bytes a binary one.
+        account_id: the AWS account in the secrets' ARNs.
+
+    Attributes:
+        calls: the requests fetched so far, in order; those that failed too.
+    """
+
+    def __init__(self, secrets: Mapping[str, str | bytes] | None = None, *, account_id: str = "123456789012") -> None:
+        self.calls: list[SecretRequest] = []
+        self.closed = False
+        self._account_id = account_id
+        self._versions: dict[str, list[Secret]] = {}
+        self._failures: dict[str | None, tuple[SecretCacheError, float]] = {}
+        self._lock = threading.Lock()
+        self._paused = False
+        self._waiting: list[asyncio.Future[None]] = []
+        for name, value in (secrets or {}).items():
+            self.rotate(name, value)
+
+    def rotate(self, name: str, value: str | bytes) -> Secret:
+        """Give a secret a new current version, or create it; return that version."""
+        versions = self._versions.setdefault(name, [])
+        secret = Secret(
+            name=name,
+            arn=f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}{_SUFFIX}",
+            version_id=f"00000000-0000-4000-8000-{len(versions) + 1:012d}",
+            version_stages=(CURRENT,),
+            created_date=datetime.now(UTC),
+            secret_string=value if isinstance(value, str) else None,
+            secret_binary=value if isinstance(value, bytes) else None,
+        )
+        versions.append(secret)
+        return secret
+
+    def delete(self, name: str) -> None:
+        """Remove a secret; asking for it raises SecretNotFoundError."""
+        del self._versions[name]
+
+    def fail(self, error: SecretCacheError, secret_id: str | None = None, *, times: float = float("inf")) -> None:
+        """Raise this error from the next ``times`` fetches of one secret, or of all."""
+        self._failures[secret_id] = error, times
+
+    def recover(self) -> None:
+        """Fail no more."""
+        self._failures.clear()
+
+    def pause(self) -> None:
+        """Let fetches from now on wait until resume() is called; they count as calls at once."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let the fetches that wait go on, on whichever loops they are."""
+        with self._lock:
+            self._paused = False
+            waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.get_loop().is_closed():
+                future.get_loop().call_soon_threadsafe(_release, future)
+
+    async def fetch(self, request: SecretRequest) -> Secret:
+        """Return the version asked for; see SecretSource."""
+        self.calls.append(request)
+        future: asyncio.Future[None] | None = None
+        with self._lock:
+            if self._paused:
+                future = asyncio.get_running_loop().create_future()
+                self._waiting.append(future)
+        if future is not None:
+            await future
+        else:
+            await asyncio.sleep(0)
+        self._raise_failure(request.secret_id)
+        return self._find(request)
+
+    async def aclose(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+    def __repr__(self) -> str:
+        return f"<InMemorySource {len(self._versions)} secrets, {len(self.calls)} calls>"
+
+    def _raise_failure(self, secret_id: str) -> None:
+        for key in (secret_id, None):
+            error, times = self._failures.get(key, (None, 0.0))
+            if error is not None and times > 0:
+                self._failures[key] = error, times - 1
+                raise error._copy()
+
+    def _find(self, request: SecretRequest) -> Secret:
+        versions = self._versions.get(request.secret_id) or self._versions.get(_name_in(request.secret_id), [])
+        # An ARN of another account, or one that doesn't end as these do, is another secret's.
+        if versions and request.secret_id in (versions[-1].name, versions[-1].arn):
+            for secret, stages in self._staged(versions):
+                if _is_asked(request, secret, stages):
+                    return Secret(
+                        **{slot: getattr(secret, slot) for slot in Secret.__slots__ if slot not in _ANEW},
+                        version_stages=stages,
+                    )
+        msg = f"there is no secret {request.secret_id!r}, or not the version asked for"
+        raise SecretNotFoundError(msg, secret_id=request.secret_id, code="ResourceNotFoundException")
+
+    @staticmethod
+    def _staged(versions: list[Secret]) -> list[tuple[Secret, tuple[str, ...]]]:
+        labels = {len(versions) - 1: (CURRENT,), len(versions) - 2: (_PREVIOUS,)}
+        return [(secret, labels.get(index, ())) for index, secret in enumerate(versions)]
+
+
+_ANEW = frozenset({"fetched_at", "version_stages"})
+_SUFFIX = "-AbCdEf"
+
+
+def _name_in(arn: str) -> str:
+    return arn.rpartition(":")[2].removesuffix(_SUFFIX)
+
+
+def _is_asked(request: SecretRequest, secret: Secret, stages: tuple[str, ...]) -> bool:
+    if request.version_id is not None:
+        return request.version_id == secret.version_id and request.version_stage in (None, *stages)
+    return (request.version_stage or CURRENT) in stages
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

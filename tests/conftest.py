@@ -1,0 +1,43 @@
+"""What all tests share: the event loops they run on, the servers they talk to, and which asecretcache it is."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import pytest
+
+import asecretcache
+
+pytest_plugins = [name for name in ("moto_server", "raw_server") if find_spec(name)]
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_report_header() -> str:
+    """Tell which package is tested; test_package.py fails unless it is the installed wheel."""
+    return f"asecretcache {version('asecretcache')} from {asecretcache.__path__[0]}"
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    """Give a test that is marked ``every_loop`` all the kinds of loop that this interpreter has; others, asyncio's."""
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("every_loop"):
+        if sys.platform != "win32":
+            import uvloop
+
+            factories["uvloop"] = uvloop.new_event_loop
+        if sys.version_info >= (3, 12):
+            factories["eager"] = _new_eager_loop
+    return factories
+
+
+if sys.version_info >= (3, 12):
+
+    def _new_eager_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop

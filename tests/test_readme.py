@@ -1,0 +1,59 @@
+"""The README's code runs as it stands there, and its commands exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moto_server import MotoServer
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+RUN = """
+import sys
+exec(compile(sys.stdin.read(), "README.md", "exec"))
+if "test_handler" in globals():
+    test_handler()
+else:
+    print(lambda_handler({}, None), lambda_handler({}, None))
+"""
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"block-{number}" for number in range(len(BLOCKS))])
+def test_a_block_of_the_readme_runs(block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> None:
+    """Pasted into a file and invoked twice, it works, quietly, and pays for each version of a secret once."""
+    moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
+    moto_server.create("prod/api", "key-0")
+    moto_server.client().put_secret_value(SecretId="prod/api", SecretString="key-1")
+    aws_environment.setenv("SECRET_ID", "prod/api")
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN], input=block, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    named = {name for name in ("prod/db", "prod/api") if name in block} | (
+        {"prod/api"} if "bootstrap()" in block else set()
+    )
+    calls = 0 if "InMemorySource" in block else len(named) + block.count("AWSPREVIOUS")
+    assert moto_server.calls() == calls
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    """A command that isn't there is the worst first impression."""
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\S+)", README, re.MULTILINE)
+
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_readme_is_read_in_two_minutes() -> None:
+    """It stays under 200 lines."""
+    assert len(README.splitlines()) < 200
