@@ -1,0 +1,32 @@
+"""A server: the application's lifespan owns the cache, and prefetches before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+
+from asecretcache import SecretCache
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with SecretCache(ttl=900) as cache:
+        await cache.prefetch("prod/db", "prod/api")
+        app.state.secrets = cache
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def secrets(request: Request) -> SecretCache:
+    cache: SecretCache = request.app.state.secrets
+    return cache
+
+
+@app.get("/")
+async def index(cache: Annotated[SecretCache, Depends(secrets)]) -> dict[str, object]:
+    return {"user": await cache.get_json("prod/db", "user"), "has_key": bool(await cache.get_secret("prod/api"))}
