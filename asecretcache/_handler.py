@@ -78,7 +78,9 @@ def _decorate(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], *, reque
     # An object may be a handler too, if its class has an async __call__.
     if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
         name = getattr(function, "__qualname__", repr(function))
-        msg = f"async_handler is for `async def` handlers, and {name} isn't one: write `async def`, or don't decorate it"
+        msg = (
+            f"async_handler is for `async def` handlers, and {name} isn't one: write `async def`, or don't decorate it"
+        )
         raise ConfigurationError(msg)
     preparation = _Preparation(requests)
 

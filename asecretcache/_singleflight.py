@@ -245,12 +245,12 @@ class SingleFlight:
                 _wake(future)
 
     def abandon(self, flight: Flight) -> None:
-        """Cancel a flight at once, from any thread; the next caller starts afresh."""
+        """Cancel a flight at once, from any loop; the next caller starts afresh."""
         with self._lock:
             self._of(flight.loop).close(flight)
         if flight.landed or flight.loop.is_closed():
             return
-        if _running_loop() is flight.loop:
+        if asyncio.get_running_loop() is flight.loop:
             flight.task.cancel()
         else:
             flight.loop.call_soon_threadsafe(flight.task.cancel)
@@ -303,13 +303,6 @@ class SingleFlight:
                     flight.coroutine.close()
                 # If it had not begun, it has not landed by that.
                 self._land(flight)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

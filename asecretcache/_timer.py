@@ -49,5 +49,4 @@ class FetchTimer:
         return max(late) > self.seconds
 
 
-
 fetch_timer: ContextVar[FetchTimer | None] = ContextVar("asecretcache.fetch_timer", default=None)

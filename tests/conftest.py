@@ -6,13 +6,12 @@ import asyncio
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import pytest
 
 import asecretcache
 
-pytest_plugins = [name for name in ("moto_server", "raw_server") if find_spec(name)]
+pytest_plugins = ["moto_server", "raw_server"]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 REGION = "eu-west-1"
-SESSION_TOKEN = "canary-session-token"  # noqa: S105  # a fake, looked for in the logs
+SESSION_TOKEN = "canary-session-token"  # a fake, looked for in the logs
 _TARGET = "HTTP_X_AMZ_TARGET"
 
 
@@ -47,7 +47,7 @@ class MotoServer:
             region_name=REGION,
             endpoint_url=self.url,
             aws_access_key_id="arrange",
-            aws_secret_access_key="arrange",  # noqa: S106  # a fake
+            aws_secret_access_key="arrange",  # a fake
         )
 
     def create(self, name: str, value: str | bytes) -> str:
@@ -62,8 +62,8 @@ class MotoServer:
         """Forget all secrets and calls."""
         import urllib.request
 
-        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")  # noqa: S310  # our own server
-        with urllib.request.urlopen(request) as response:  # noqa: S310
+        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")  # our own server
+        with urllib.request.urlopen(request) as response:
             response.read()
         self._calls.clear()
 

@@ -70,7 +70,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.server.connections += 1
         while head := self.rfile.readline():
             length = 0
-            while (line := self.rfile.readline().strip()):
+            while line := self.rfile.readline().strip():
                 head += line
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.partition(b":")[2])

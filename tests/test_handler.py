@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ def test_all_invocations_share_one_loop_and_one_fetch(source: InMemorySource) ->
     assert [handler({"hello": "hi "}, None) for _ in range(3)] == [f"hi {VALUE}"] * 3
     assert loops[0] is loops[1] is loops[2]
     assert len(source.calls) == 1
-    assert (handler.__name__, handler.__doc__) == ("handler", "Say hello.")  # type: ignore[attr-defined]
+    assert (handler.__name__, handler.__doc__) == ("handler", "Say hello.")  # type: ignore[attr-defined]  # a function's
 
 
 async def test_the_coroutine_function_is_there_for_tests() -> None:
@@ -339,6 +339,52 @@ def test_a_forked_child_runs_on_a_loop_of_its_own() -> None:
     runs.close()
 
     assert status == 0
+
+
+def test_a_loop_of_another_process_is_neither_used_nor_closed() -> None:
+    """As the child of a fork sees it."""
+    runs = Invocations()
+    parents = runs._get()
+    runs._pid = -1
+
+    assert runs._get() is not parents
+    assert runs._inherited == [parents]
+    runs.close()
+    parents.close()
+
+
+def test_closing_ends_what_still_runs(source: InMemorySource) -> None:
+    """Tasks are cancelled and asynchronous generators closed, before the loop is."""
+    ended: list[str] = []
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            ended.append("generator")
+
+    async def linger() -> None:
+        generators.append(generator := generate())
+        await anext(generator)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("task")
+
+    generators: list[AsyncIterator[int]] = []
+
+    @async_handler
+    async def handler(event: object, context: object) -> None:
+        tasks.append(asyncio.create_task(linger()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    handler(None, None)
+    invocations.close()
+    invocations.close()
+
+    assert ended == ["task", "generator"]
+    assert tasks[0].cancelled()
 
 
 EXIT = """

@@ -19,7 +19,9 @@ from asecretcache import (
     SecretCache,
     SecretRequest,
     SecretUnavailableError,
+    _cache,
 )
+from asecretcache._timer import FetchTimer
 from asecretcache.testing import InMemorySource, ManualClock
 
 NAME = "prod/db"
@@ -541,7 +543,7 @@ def test_a_flight_is_abandoned_from_another_thread(cache: SecretCache, source: I
         caller = asyncio.create_task(cache.get_secret(NAME))
         await until(lambda: source.calls)
         started.set()
-        errors.extend(await asyncio.gather(caller, return_exceptions=True))  # type: ignore[arg-type]
+        errors.extend(await asyncio.gather(caller, return_exceptions=True))  # type: ignore[arg-type]  # no value is expected
 
     thread = threading.Thread(target=lambda: asyncio.run(wait()))
     thread.start()
@@ -550,3 +552,78 @@ def test_a_flight_is_abandoned_from_another_thread(cache: SecretCache, source: I
     thread.join(10)
 
     assert [type(error) for error in errors] == [ConfigurationError]
+
+
+async def test_a_caller_cancelled_as_its_value_arrives_is_cancelled(
+    cache: SecretCache, source: InMemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cancellation is neither lost nor does it harm the value, which is stored."""
+    keep = cache._flights._on_success
+    caller = asyncio.create_task(cache.get_secret(NAME))
+
+    def cancel_and_keep(*landed: object) -> None:
+        caller.cancel()
+        keep(*landed)  # type: ignore[arg-type]  # passed on as it came
+
+    monkeypatch.setattr(cache._flights, "_on_success", cancel_and_keep)
+    await asyncio.wait([caller])
+
+    assert caller.cancelled()
+    assert cache.peek(NAME)
+    assert len(source.calls) == 1
+
+
+def test_flights_of_a_loop_that_only_rests_are_kept(cache: SecretCache, source: InMemorySource) -> None:
+    """A persistent loop between two of its runs isn't closed: its fetch goes on when it runs again."""
+    source.pause()
+    loop = asyncio.new_event_loop()
+    caller = loop.create_task(cache.get_secret(NAME))
+    loop.run_until_complete(until(lambda: source.calls))
+    source.resume()
+
+    assert asyncio.run(cache.get_secret("other")) == "else"
+    assert loop.run_until_complete(caller) == VALUE
+    assert len(source.calls) == 2
+    loop.close()
+
+
+async def test_closing_leaves_a_closed_loops_flight_alone(cache: SecretCache) -> None:
+    """Nothing can be sent to a loop that is closed, and aclose doesn't try."""
+    other = asyncio.new_event_loop()
+    flight = cache._flights._start(SecretRequest.of(NAME), other, None, refresh=False)
+    other.close()
+
+    await cache.aclose()
+    cache._flights._sweep()
+
+    assert flight.landed
+
+
+def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(
+    cache: SecretCache, source: InMemorySource
+) -> None:
+    """What the child's hook does, seen from inside; the test with a real fork sees it from outside."""
+    asyncio.run(cache.get_secret(NAME))
+    before = cache._flights, cache._lock
+
+    _cache._after_fork()
+
+    assert cache._flights is not before[0]
+    assert cache._lock is not before[1]
+    assert cache._flights._lock is cache._lock
+    assert asyncio.run(cache.get_secret(NAME)) == VALUE
+    assert len(source.calls) == 1
+
+
+async def test_time_in_line_is_not_time_of_the_fetch() -> None:
+    """While it waits for a slot a fetch isn't overdue, however long that takes; its time begins with the slot."""
+    clock = ManualClock()
+    timer = FetchTimer(10, clock, clock)
+    timer.pause()
+    clock.advance(1000)
+    assert not timer.is_overdue()
+
+    timer.restart()
+    assert not timer.is_overdue()
+    clock.advance(11)
+    assert timer.is_overdue()

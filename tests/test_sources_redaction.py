@@ -9,13 +9,13 @@ from typing import Any
 
 import aioboto3
 import pytest
-from moto_server import SESSION_TOKEN, MotoServer
-from raw_server import RawServer
 
 from asecretcache._errors import SecretCacheError
 from asecretcache._secret import SecretRequest
 from asecretcache._sources._redaction import LOGGERS, redacted
 from asecretcache._sources._secrets_manager import SecretsManagerSource
+from moto_server import SESSION_TOKEN, MotoServer
+from raw_server import RawServer
 
 CANARY = "canary-value-of-the-secret"
 
@@ -51,6 +51,7 @@ async def test_no_logger_says_value_token_or_signature_of_our_calls(
 ) -> None:
     """At DEBUG on all loggers no record of a fetch holds the value, the session token or a signature."""
     moto_server.create("name", CANARY)
+    log.clear()  # The arranging client is somebody else's.
     source = SecretsManagerSource()
 
     secret = await source.fetch(SecretRequest("name"))
@@ -77,6 +78,7 @@ async def test_no_logger_says_what_a_garbled_answer_holds(aws_raw: RawServer, lo
 async def test_other_clients_log_as_before(aws_environment: Any, moto_server: MotoServer, log: list[str]) -> None:
     """A plain client at work at the same time still logs bodies and requests."""
     moto_server.create("name", CANARY)
+    log.clear()  # The arranging client is somebody else's.
     source = SecretsManagerSource()
 
     async def plain() -> None:

@@ -68,6 +68,36 @@ def test_dropping_a_secret_drops_all_its_versions_and_no_other() -> None:
     assert list(store.entries) == ["b"]
 
 
+def test_dropping_a_version_leaves_the_others_of_its_secret() -> None:
+    """Evicted one by one, the versions of one secret don't take each other along."""
+    store = Store(2)
+    for started in range(4):
+        store.put(SecretRequest("a", None, f"v{started}"), entry(started), now=0)
+
+    assert [key[2] for key in store.entries] == ["v2", "v3"]
+
+
+def test_an_entry_that_was_renewed_is_not_evicted_for_its_old_expiry() -> None:
+    """What the store remembers of the value before doesn't count."""
+    store = Store(2)
+    store.put(SecretRequest("old"), entry(1), now=0)
+    store.put(SecretRequest("renewed"), entry(2, expires_at=5), now=0)
+    store.put(SecretRequest("renewed"), entry(3), now=0)
+
+    store.put(SecretRequest("third"), entry(4), now=10)
+
+    assert set(store.entries) == {"renewed", "third"}
+
+
+def test_storing_again_and_again_keeps_memory_flat() -> None:
+    """What is remembered of replaced entries is swept out in time."""
+    store = Store(3)
+    for started in range(1000):
+        store.put(SecretRequest("a"), entry(started), now=0)
+
+    assert len(store._expiries) < 10
+
+
 def test_an_entry_does_not_show_the_value() -> None:
     """Entries may appear in somebody's debugger."""
     assert "canary" not in repr(entry(1))
@@ -83,7 +113,7 @@ operations = st.one_of(
 
 
 @given(st.lists(operations, max_size=60), st.integers(1, 5))
-def test_the_store_agrees_with_a_plain_model(script: list[tuple], max_size: int) -> None:  # type: ignore[type-arg]
+def test_the_store_agrees_with_a_plain_model(script: list[tuple[Any, ...]], max_size: int) -> None:
     """Whatever is stored and dropped: never more than max_size, and never anything that was dropped."""
     store, now = Store(max_size), 50.0
     model: dict[Any, tuple[int, float]] = {}

@@ -97,6 +97,13 @@ def test_fetches_that_wait_are_released_on_whichever_loop_they_are(source: InMem
     assert asyncio.run(wait()) == "1"
 
 
+async def test_it_notes_that_it_was_closed(source: InMemorySource) -> None:
+    """For tests of code that owns its source."""
+    await source.aclose()
+
+    assert source.closed
+
+
 def test_a_clock_stands_until_it_is_moved() -> None:
     """Either way."""
     clock = ManualClock(100.0)

@@ -42,9 +42,10 @@ class LoopClient:
             if self._lifetime is not None and not self._users and not 0 <= idle <= MAX_IDLE:
                 await self.aclose()
             # shutdown_asyncgens may have ended the generator of a loop that is run again.
-            if self._lifetime is None or self._client is None:
-                lifetime = _lifetime(self, self._open)
-                await anext(lifetime)
+            if self._lifetime is None or getattr(self._lifetime, "ag_frame", None) is None:
+                self._lifetime = None
+                lifetime = _lifetime_of(self._open())
+                self._client = await anext(lifetime)
                 self._lifetime = lifetime
             # No await from here on: a cancelled caller isn't counted.
             self._users += 1
@@ -59,10 +60,11 @@ class LoopClient:
         """Close the client unless it is in use; then whoever drops the last reference to this object closes it."""
         if self._users or self._lifetime is None:
             return
-        lifetime, self._lifetime = self._lifetime, None
+        lifetime, self._lifetime, self._client = self._lifetime, None, None
         # What goes wrong in closing is nobody's concern, and a dead peer must not hold up a fetch.
         with suppress(Exception):
             async with asyncio.timeout(_CLOSING):
+                await anext(lifetime, None)  # The normal exit, which aclose() alone isn't.
                 await lifetime.aclose()
 
     def drop(self, *, touch_transports: bool = True) -> None:
@@ -80,19 +82,20 @@ class LoopClient:
                 ending.close()
 
 
-async def _lifetime(owner: LoopClient, open_client: OpenClient) -> AsyncGenerator[None, None]:
-    """Hold the client open until asyncio.run, a Runner or uvloop ends the generators of the loop."""
-    holder = weakref.ref(owner)
-    del owner  # A cycle would leave the closing to the garbage collector.
-    async with open_client() as client:
-        if (found := holder()) is not None:
-            found._client = client  # noqa: SLF001  # the other half of the same object
-        del found
-        try:
-            yield
-        finally:
-            if (found := holder()) is not None and found._client is client:  # noqa: SLF001
-                found._client = None  # noqa: SLF001
+def _lifetime_of(manager: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:
+    """Return the generator that yields the client once and closes it when it is resumed or ended.
+
+    asyncio.run, a Runner and uvloop end the generators of their loop, all at the same time. So there must be only one:
+    a generator inside of another would be ended twice, and the loop would log that. What @asynccontextmanager made has
+    one already.
+    """
+    inside = getattr(manager, "gen", None)
+    return inside if isinstance(inside, AsyncGenerator) else _lifetime(manager)
+
+
+async def _lifetime(manager: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:
+    async with manager as client:
+        yield client
 
 
 class LoopClients:
@@ -170,11 +173,11 @@ def _detached(client: Any) -> Iterator[Any]:
     for session in list(sessions.values()):
         connector = session.connector
         session.detach()
-        pooled = [entry[0] for pool in list(connector._conns.values()) for entry in pool]  # noqa: SLF001
-        transports = [protocol.transport for protocol in [*pooled, *connector._acquired]]  # noqa: SLF001
+        pooled = [entry[0] for pool in list(connector._conns.values()) for entry in pool]
+        transports = [protocol.transport for protocol in [*pooled, *connector._acquired]]
         # What close() does on a closed loop; its awaitable warns if nobody awaits it.
-        connector._closed = True  # noqa: SLF001
-        connector._conns.clear()  # noqa: SLF001
+        connector._closed = True
+        connector._conns.clear()
         yield from (transport for transport in transports if transport is not None)
 
 
@@ -184,15 +187,15 @@ def _hush(transport: Any, *, abort: bool) -> None:
     for each in (transport, inner):
         if each is None:
             continue
-        if abort:
+        if abort:  # pragma: no branch - False is for the child of a fork, which isn't measured
             # It marks itself closed before it fails for want of a loop.
             with suppress(Exception):
                 each.abort()
         with suppress(Exception):
-            each._closed = True  # noqa: SLF001
+            each._closed = True
         with suppress(Exception):
-            each._sock.close()  # noqa: SLF001
-            each._sock = None  # noqa: SLF001
+            each._sock.close()
+            each._sock = None
 
 
 # Who to tell of a fork, and what its child inherited and must neither use nor finalize.
@@ -202,7 +205,7 @@ _inherited: list[tuple[_Loop, LoopClient]] = []
 
 def _after_fork() -> None:
     for clients in list(_alive):
-        clients._forget()  # noqa: SLF001
+        clients._forget()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork

@@ -40,11 +40,15 @@ _EXPIRED = _Meaning(ConfigurationError, "the credentials have expired: renew the
 _CREDENTIALS = _Meaning(ConfigurationError, "the credentials are not valid: check the access key and session token")
 _ARGUMENTS = _Meaning(ConfigurationError, "wrong arguments: check the secret id, version stage and version id")
 _ROLE = _Meaning(ConfigurationError, "the credentials were refused while a role was assumed: check its policies")
-_NO_REGION = _Meaning(ConfigurationError, "no region: set AWS_REGION, AWS_DEFAULT_REGION or region_name=")
-_NO_CREDENTIALS = _Meaning(ConfigurationError, "no credentials: give the process a role, a profile or AWS_ACCESS_KEY_ID")
+_NO_REGION = _Meaning(ConfigurationError, "no region: set AWS_DEFAULT_REGION or give region_name=")
+_NO_CREDENTIALS = _Meaning(
+    ConfigurationError, "no credentials: give the process a role, a profile or AWS_ACCESS_KEY_ID"
+)
 _PROFILE = _Meaning(ConfigurationError, "the AWS profile or configuration file can't be used: check AWS_PROFILE and it")
 _SSO = _Meaning(ConfigurationError, "the single sign-on session has ended: run aws sso login")
-_ENDPOINT = _Meaning(ConfigurationError, "the region or endpoint is not valid: check region_name=, endpoint_url= and AWS_*")
+_ENDPOINT = _Meaning(
+    ConfigurationError, "the region or endpoint is not valid: check region_name=, endpoint_url= and AWS_*"
+)
 _PROXY = _Meaning(ConfigurationError, "the proxy settings are not valid: check HTTPS_PROXY and proxies_config")
 _SETTINGS = _Meaning(ConfigurationError, "a setting of the AWS SDK is not valid: check config= and the AWS_* variables")
 _NO_SOURCE = _Meaning(SecretUnavailableError, "the credentials could not be retrieved now")
@@ -58,8 +62,9 @@ _BAD_CREDENTIALS: Final = (
     "NotAuthorized OptInRequired AuthFailure"
 )
 _TOO_MANY: Final = (
-    "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException TooManyRequestsException "
-    "RequestLimitExceeded LimitExceededException SlowDown BandwidthLimitExceeded ProvisionedThroughputExceededException"
+    "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException "
+    "TooManyRequestsException RequestLimitExceeded LimitExceededException SlowDown BandwidthLimitExceeded "
+    "ProvisionedThroughputExceededException"
 )
 _INTERNAL: Final = (
     "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError InternalError "
@@ -75,7 +80,8 @@ def _spread(*groups: tuple[str, _Meaning]) -> dict[str, _Meaning]:
     return {name: meaning for names, meaning in groups for name in names.split()}
 
 
-# AWS's codes: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html and CommonErrors.html
+# AWS's codes, from API_GetSecretValue.html and CommonErrors.html in
+# https://docs.aws.amazon.com/secretsmanager/latest/apireference/
 _CODES: Final = _spread(
     ("ResourceNotFoundException", _MISSING),
     ("InvalidRequestException", _OTHER),
@@ -94,7 +100,10 @@ _TELLABLE: Final = _spread(
     ("NoRegionError", _NO_REGION),
     ("ProfileNotFound ConfigNotFound InfiniteLoopConfigError", _PROFILE),
     ("UnauthorizedSSOTokenError SSOTokenLoadError", _SSO),
-    ("InvalidRegionError UnknownEndpointError UnknownRegionError EndpointVariantError EndpointResolutionError", _ENDPOINT),
+    (
+        "InvalidRegionError UnknownEndpointError UnknownRegionError EndpointVariantError EndpointResolutionError",
+        _ENDPOINT,
+    ),
     ("ParamValidationError", _ARGUMENTS),
     ("ReadTimeoutError ConnectTimeoutError", _TIMEOUT),
     ("EndpointConnectionError SSLError", _CONNECTION),
@@ -105,8 +114,11 @@ _UNTELLABLE: Final = _spread(
     ("ConfigParseError InvalidConfigError", _PROFILE),
     ("InvalidProxiesConfigError", _PROXY),
     (
-        "InvalidRetryConfigurationError InvalidDefaultsMode UnknownCredentialError InvalidEndpointConfigurationError "
-        "InvalidIMDSEndpointError InvalidIMDSEndpointModeError MissingDependencyException RefreshWithMFAUnsupportedError",
+        (
+            "InvalidRetryConfigurationError InvalidDefaultsMode UnknownCredentialError MissingDependencyException "
+            "InvalidEndpointConfigurationError InvalidIMDSEndpointError InvalidIMDSEndpointModeError "
+            "RefreshWithMFAUnsupportedError"
+        ),
         _SETTINGS,
     ),
     ("CredentialRetrievalError MetadataRetrievalError TokenRetrievalError", _NO_SOURCE),
@@ -152,9 +164,9 @@ def to_code_error(
         return _make(meaning, secret_id, code, request_id), True
     if status == _TOO_MANY_STATUS:
         return _make(_THROTTLED, secret_id, None, request_id), False
-    if 400 <= status < 500 and isinstance(code, str) and _CODE_SHAPE.fullmatch(code):  # noqa: PLR2004  # HTTP's classes
+    if 400 <= status < 500 and isinstance(code, str) and _CODE_SHAPE.fullmatch(code):  # HTTP's classes
         return _make(_OTHER, secret_id, code, request_id), False
-    return _make(_DOWN if status >= 500 else _NONSENSE, secret_id, None, request_id), False  # noqa: PLR2004
+    return _make(_DOWN if status >= 500 else _NONSENSE, secret_id, None, request_id), False
 
 
 def nonsense(secret_id: str | None) -> SecretUnavailableError:
@@ -172,7 +184,9 @@ def to_secret(response: object, request: SecretRequest) -> Secret | None:
     name, arn, version_id = (response.get(field) for field in ("Name", "ARN", "VersionId"))
     stages, created = response.get("VersionStages"), response.get("CreatedDate")
     text, data = response.get("SecretString"), response.get("SecretBinary")
-    if not (isinstance(name, str) and isinstance(arn, str) and isinstance(version_id, str) and name and arn and version_id):
+    if not (
+        isinstance(name, str) and isinstance(arn, str) and isinstance(version_id, str) and name and arn and version_id
+    ):
         return None
     if not (isinstance(text, str) and data is None) and not (isinstance(data, bytes) and text is None):
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from asecretcache._secret import Secret, SecretRequest
 from asecretcache._sources._client import LoopClients
 from asecretcache._sources._mapping import nonsense, to_error, to_secret
 from asecretcache._sources._redaction import redacted
-from asecretcache._sources._timer import fetch_timer
+from asecretcache._timer import fetch_timer
 
 _SERVICE: Final = "secretsmanager"
 # One try of three, and room for the back-off between them, must fit into the time that a fetch has.
@@ -33,7 +34,9 @@ class SecretsManagerSource:
         region_name: the region; None: the session's.
         endpoint_url: where to send the calls; None: AWS_ENDPOINT_URL_SECRETS_MANAGER and the like, else AWS's.
         config: a ``botocore.config.Config`` or ``AioConfig``; what it sets overrides what this class sets.
-        client_factory: makes an async context manager of a client, instead of all of the above.
+        client_factory: makes an async context manager of a client, instead of all of the above. It is left when the
+            client is; if it is made by ``@asynccontextmanager``, its clean-up belongs into ``finally`` or
+            ``async with``, because a loop that ends ends it as it does any asynchronous generator.
         max_concurrency: how many calls may be under way at a time on one loop.
 
     Raises:
@@ -145,18 +148,22 @@ class _Opener:
         self._config = config
         self._ready = False
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Any]:
+    def open(self) -> _Opening:
+        """Return a context manager of a new client."""
+        return _Opening(self.client)
+
+    async def client(self) -> AbstractAsyncContextManager[Any]:
+        """Return the SDK's own context manager of a client."""
         if not self._ready:
             # In the first fetch alone: anyio's thread support is itself worth some milliseconds of imports.
-            from anyio import to_thread  # noqa: PLC0415
+            from anyio import to_thread
 
             await to_thread.run_sync(self._prepare, abandon_on_cancel=True)
-        async with self._session.client(_SERVICE, **self._where, config=self._settings()) as client:
-            yield client
+        made: AbstractAsyncContextManager[Any] = self._session.client(_SERVICE, **self._where, config=self._settings())
+        return made
 
     def _settings(self) -> Any:
-        from aiobotocore.config import AioConfig  # noqa: PLC0415  # 0.3 s of a cold start, so not before it is needed
+        from aiobotocore.config import AioConfig  # 0.3 s of a cold start, so not before it is needed
 
         timer = fetch_timer.get()
         third = float("inf") if timer is None else timer.seconds / 3
@@ -174,7 +181,7 @@ class _Opener:
 
     def _prepare(self) -> None:
         """Do what would block the loop: imports and models. It runs in a thread, perhaps in two at a time."""
-        import aioboto3  # noqa: PLC0415
+        import aioboto3
 
         session = self._session or aioboto3.Session()
         with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
@@ -183,14 +190,30 @@ class _Opener:
         self._ready = True
 
 
+class _Opening:
+    """A context manager that isn't a generator: see ``_client``, which allows one per client."""
+
+    def __init__(self, make: Callable[[], Awaitable[AbstractAsyncContextManager[Any]]]) -> None:
+        self._make = make
+
+    async def __aenter__(self) -> Any:
+        self._inner = await self._make()
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._inner.__aexit__(kind, error, trace)
+
+
 def _rehearse(session: Any) -> None:
     """Load the models into the session's loader by making a client of another session that shares it."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from aiobotocore.session import AioSession  # noqa: PLC0415
+    from aiobotocore.session import AioSession
 
     double = AioSession()
-    double.register_component("data_loader", session._session.get_component("data_loader"))  # noqa: SLF001
+    double.register_component("data_loader", session._session.get_component("data_loader"))
     # No credentials are looked up: that may take the network, and is the real client's business.
     double.set_credentials("rehearsal", "rehearsal")
 
