@@ -83,7 +83,7 @@ $(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
 
 # --- Environments: made once, their tools installed when pyproject.toml changes, the wheel whenever a source does.
 
-.PRECIOUS: .venv-%/made.stamp .venv-%/tools.stamp .venv-%/wheel.stamp
+.PRECIOUS: %/made.stamp %/tools.stamp %/wheel.stamp
 
 $(VENV)/made.stamp:
 	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(VENV)" && "$$python" -m venv --clear $(VENV)

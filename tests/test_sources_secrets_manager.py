@@ -614,6 +614,19 @@ def test_a_loop_that_is_run_again_after_its_generators_ended_gets_a_client(aws_r
     assert aws_raw.connections == 2
 
 
+def test_each_client_finds_its_credentials_anew(aws_raw: RawServer, credentials: pytest.MonkeyPatch) -> None:
+    """What was found before a snapshot, or is being refreshed by a loop that died, isn't used by another loop."""
+    aws_raw.answer(GOOD)
+    source = SecretsManagerSource()
+    for key in ("AKIAFIRST", "AKIASECOND"):
+        credentials.setenv("AWS_ACCESS_KEY_ID", key)
+        asyncio.run(fetched(source))
+
+    first, second = aws_raw.requests
+    assert b"AKIAFIRST" in first
+    assert b"AKIASECOND" in second
+
+
 def test_threads_have_a_client_each_and_aclose_ends_them_all() -> None:
     """A source serves loops in several threads; aclose in one closes the clients of all."""
     opened, closed = [], threading.Event()

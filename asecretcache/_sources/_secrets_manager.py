@@ -140,13 +140,18 @@ class SecretsManagerSource:
 
 
 class _Opener:
-    """Makes clients over one session, which it makes first, off the loop."""
+    """Makes clients, after it has imported the SDK and loaded its models off the loop.
+
+    Unless the user gave a session, each client has one of its own. Credentials that are refreshed hold a lock of their
+    loop, which a loop that dies never releases; and those found before a snapshot was taken aren't those of its clones.
+    """
 
     def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
-        self._session = session
+        self._given = session
+        self._spare: Any = None
+        self._loader: Any = None
         self._where = {"region_name": region_name, "endpoint_url": endpoint_url}
         self._config = config
-        self._ready = False
 
     def open(self) -> _Opening:
         """Return a context manager of a new client."""
@@ -154,13 +159,23 @@ class _Opener:
 
     async def client(self) -> AbstractAsyncContextManager[Any]:
         """Return the SDK's own context manager of a client."""
-        if not self._ready:
+        if self._loader is None:
             # In the first fetch alone: anyio's thread support is itself worth some milliseconds of imports.
             from anyio import to_thread
 
             await to_thread.run_sync(self._prepare, abandon_on_cancel=True)
-        made: AbstractAsyncContextManager[Any] = self._session.client(_SERVICE, **self._where, config=self._settings())
+        session = self._given or self._session()
+        made: AbstractAsyncContextManager[Any] = session.client(_SERVICE, **self._where, config=self._settings())
         return made
+
+    def _session(self) -> Any:
+        session, self._spare = self._spare, None
+        if session is None:
+            import aioboto3
+
+            session = aioboto3.Session()
+            session._session.register_component("data_loader", self._loader)
+        return session
 
     def _settings(self) -> Any:
         from aiobotocore.config import AioConfig  # 0.3 s of a cold start, so not before it is needed
@@ -183,11 +198,11 @@ class _Opener:
         """Do what would block the loop: imports and models. It runs in a thread, perhaps in two at a time."""
         import aioboto3
 
-        session = self._session or aioboto3.Session()
+        session = self._given or aioboto3.Session()
         with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
             _rehearse(session)
-        self._session = self._session or session
-        self._ready = True
+        self._spare = None if self._given else session
+        self._loader = session._session.get_component("data_loader")
 
 
 class _Opening:
