@@ -95,8 +95,10 @@ def summarise(calls: int) -> None:
 
 
 def main() -> int:
-    # SIGTERM ends it as Ctrl-C does: through the exits of all context managers, so that no process is left.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM ends it as Ctrl-C does, through the exits of all context managers, so that no process is left; and so does
+    # SIGINT where whoever started it had it ignored, as shells do with what runs in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     os.environ.update(
         AWS_ACCESS_KEY_ID="local",
         AWS_SECRET_ACCESS_KEY="local",
