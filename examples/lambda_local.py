@@ -48,6 +48,9 @@ class _RuntimeApi(ThreadingHTTPServer):
         self.ready = threading.Event()
         self.restore = threading.Event()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be quiet about a runtime client that was ended in the middle of a request."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _RuntimeApi
