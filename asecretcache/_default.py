@@ -124,8 +124,8 @@ async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
             wanted[variable] = parsed
         else:
             _logger.info("%s was in the environment", variable)
-    values = await _values(list(wanted.values()))
-    _write([_Write(*each) for each in zip(wanted, values, wanted.values(), strict=True)])
+    # No name in this frame holds the values: a traceback of what _write raises may show locals.
+    _write([_Write(*each) for each in zip(wanted, await _values(list(wanted.values())), wanted.values(), strict=True)])
 
 
 def forget_bootstrapped() -> None:

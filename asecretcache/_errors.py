@@ -90,8 +90,10 @@ class SecretErrorGroup(SecretCacheError, ExceptionGroup[SecretCacheError]):
         """Make the group; ExceptionGroup takes its arguments here, not in ``__init__``."""
         return super().__new__(cls, message, exceptions)
 
-    def __init__(self, message: str, _exceptions: Sequence[SecretCacheError]) -> None:
+    def __init__(self, message: str, exceptions: Sequence[SecretCacheError]) -> None:
         super().__init__(message)
+        # As ExceptionGroup has them, so that it can be copied.
+        self.args = (message, exceptions)
 
     def derive(self, excs: Sequence[SecretCacheError], /) -> SecretErrorGroup:  # type: ignore[override]  # ours alone
         """Return a group of the same kind, as ``split`` and ``except*`` need it."""

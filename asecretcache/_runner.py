@@ -8,7 +8,8 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
@@ -32,7 +33,7 @@ class Invocations:
         self._runner: asyncio.Runner | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._inherited: list[asyncio.Runner] = []
+        self._inherited: list[asyncio.Runner | None] = []
 
     @staticmethod
     def is_inside_a_loop() -> bool:
@@ -58,33 +59,40 @@ class Invocations:
             )
             raise ConfigurationError(msg)
         remaining = None if context is None else _remaining(context)
-        with self._lock:
-            return self._get().run(_invoke(invocation, before, remaining), context=contextvars.copy_context())
+        with self._turn() as runner:
+            return runner.run(_invoke(invocation, before, remaining), context=contextvars.copy_context())
 
     def prepare(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
         """Run what may fail, in at most so many seconds; only the log tells."""
-        with self._lock:
+        with self._turn() as runner:
             try:
-                self._get().run(asyncio.wait_for(work(), seconds), context=contextvars.copy_context())
+                runner.run(asyncio.wait_for(work(), seconds), context=contextvars.copy_context())
             except TimeoutError:
                 _logger.warning("preparation took longer than %g s and was ended", seconds)
 
     def close(self) -> None:
         """End what runs on the loop, close its clients and the loop; the next invocation gets a new one."""
+        self._part_from_parent()
         with self._lock:
             runner, self._runner = self._runner, None
-            if runner is not None and self._pid == os.getpid():
+            if runner is not None:
                 _close(runner)
 
-    def _get(self) -> asyncio.Runner:
-        if self._runner is not None and self._pid != os.getpid():
-            # After a fork the parent's loop, whose selector both would share, is neither used nor closed.
+    @contextmanager
+    def _turn(self) -> Iterator[asyncio.Runner]:
+        self._part_from_parent()
+        with self._lock:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            yield self._runner
+
+    def _part_from_parent(self) -> None:
+        """After a fork, neither use nor close the parent's loop, whose selector both share, nor wait for its lock."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
             self._inherited.append(self._runner)
             self._runner = None
-        if self._runner is None:
-            self._pid = os.getpid()
-            self._runner = asyncio.Runner()
-        return self._runner
 
 
 async def _invoke(

@@ -61,9 +61,6 @@ class Secret:
         secret_binary: bytes | None = None,
         fetched_at: float | None = None,
     ) -> None:
-        if (secret_string is None) == (secret_binary is None):
-            msg = f"a Secret has either secret_string or secret_binary; {name!r} was given both or neither"
-            raise ConfigurationError(msg, secret_id=name)
         put = object.__setattr__
         put(self, "name", name)
         put(self, "arn", arn)
@@ -73,6 +70,11 @@ class Secret:
         put(self, "secret_string", secret_string)
         put(self, "secret_binary", secret_binary)
         put(self, "fetched_at", time.time() if fetched_at is None else fetched_at)
+        # Last, when there is a repr for whoever shows this frame's locals; del is for the same reader.
+        if (secret_string is None) == (secret_binary is None):
+            del secret_string, secret_binary
+            msg = f"a Secret has either secret_string or secret_binary; {name!r} was given both or neither"
+            raise ConfigurationError(msg, secret_id=name)
 
     def _text(self, secret_id: str) -> str:
         """Return the text, or raise SecretFormatError that names what to call instead."""
@@ -89,7 +91,8 @@ class Secret:
         return self.secret_binary
 
     def __setattr__(self, name: str, _value: object) -> Never:
-        # The value isn't named: an assignment of a secret to the wrong attribute must not print it.
+        # An assignment of a secret to the wrong attribute must not show it, nor this frame's locals.
+        del _value
         msg = f"a Secret is immutable: {name!r} can't be set"
         raise AttributeError(msg)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -159,6 +160,9 @@ async def test_a_value_that_no_variable_can_hold_is_refused_before_any_is_writte
 
     assert caught.value.__context__ is None
     assert dict(os.environ) == before
+    ours = caught.value.__traceback__.tb_next  # type: ignore[union-attr]  # it was raised; the first is this test's
+    trace = traceback.TracebackException(type(caught.value), caught.value, ours, capture_locals=True)
+    assert "key-1" not in "".join(trace.format())
 
 
 @pytest.mark.parametrize("variable", ["", "A=B", "A\0", 7, "\ud800"])

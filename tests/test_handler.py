@@ -342,12 +342,12 @@ def test_a_forked_child_runs_on_a_loop_of_its_own() -> None:
 
 
 def test_a_loop_of_another_process_is_neither_used_nor_closed() -> None:
-    """As the child of a fork sees it."""
+    """As the child of a fork sees it, also of one that was forked while a handler ran."""
     runs = Invocations()
-    parents = runs._get()
-    runs._pid = -1
-
-    assert runs._get() is not parents
+    with runs._turn() as parents:
+        runs._pid = -1
+        with runs._turn() as childs:
+            assert childs is not parents
     assert runs._inherited == [parents]
     runs.close()
     parents.close()

@@ -17,6 +17,7 @@ from asecretcache import (
     Secret,
     SecretAccessDeniedError,
     SecretCache,
+    SecretErrorGroup,
     SecretRequest,
     SecretUnavailableError,
     _cache,
@@ -152,6 +153,18 @@ async def test_a_failure_is_one_call_and_an_error_of_its_own_for_each_waiter(
         assert each.__cause__ is cause
         assert each.__context__ is None or each.__suppress_context__
         assert len(traceback.extract_tb(each.__traceback__)) < 10
+
+
+async def test_a_group_that_a_source_raises_is_raised_by_each_waiter(
+    cache: SecretCache, source: InMemorySource
+) -> None:
+    """A source that asks several others may fail in several ways."""
+    source.fail(SecretErrorGroup("both", [SecretUnavailableError("a"), SecretAccessDeniedError("b")]))
+
+    errors = await asyncio.gather(*(cache.get_secret(NAME) for _ in range(2)), return_exceptions=True)
+
+    assert errors[0] is not errors[1]
+    assert all(isinstance(error, SecretErrorGroup) and len(error.exceptions) == 2 for error in errors)
 
 
 async def test_a_failure_is_not_cached(cache: SecretCache, source: InMemorySource) -> None:
