@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 from weakref import WeakSet
 
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 
 from asecretcache._deadline import current_deadline
 from asecretcache._errors import (
@@ -59,7 +59,8 @@ class SecretCache:
         clock: Callable[[], float] | None = None,
     ) -> None:
         if source is not None and not (isinstance(source, SecretSource) and not isinstance(source, type)):
-            msg = f"source has to have the coroutine methods fetch and aclose; {source!r} hasn't"
+            # Not its repr: what was given by mistake may hold secrets.
+            msg = f"source is an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
             raise ConfigurationError(msg)
         if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
             msg = f"max_size is a whole number of values, at least 1, not {max_size!r}"
@@ -213,9 +214,13 @@ class SecretCache:
         self._closed = True
         with self._lock:
             self._store.clear()
-        await self._flights.cancel_all()
-        if self._owns_source:
-            await self._source.aclose()
+        try:
+            await self._flights.cancel_all()
+        finally:
+            if self._owns_source:
+                # Shielded, or a caller that is being cancelled would leave the connections open.
+                with CancelScope(shield=True):
+                    await self._source.aclose()
 
     async def __aenter__(self) -> Self:
         self._check_open()

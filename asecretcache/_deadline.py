@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 
 class Deadline:
-    """A point on the event loop's clock, or None once the invocation is over."""
+    """A point on the event loop's clock; ``at`` is None once the invocation is over."""
 
     __slots__ = ("at",)
 
@@ -25,7 +25,7 @@ class Deadline:
 invocation_deadline: ContextVar[Deadline | None] = ContextVar("asecretcache.invocation_deadline", default=None)
 
 
-def current_deadline() -> float | None:
-    """Return the deadline of the invocation in whose context this is called, on the event loop's clock."""
+def current_deadline() -> Deadline | None:
+    """Return the deadline of the invocation in whose context this is called, unless that is over."""
     deadline = invocation_deadline.get()
-    return None if deadline is None else deadline.at
+    return None if deadline is None or deadline.at is None else deadline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
+from asecretcache._deadline import current_deadline
 from asecretcache._default import forget_bootstrapped, get_default_cache, set_default_cache
 from asecretcache._errors import ConfigurationError
 from asecretcache._reference import SecretReference
@@ -106,9 +108,9 @@ class _Preparation:
             return
         if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             # Values don't belong into a snapshot: only the source is warmed, the restore does the rest.
-            invocations.prepare(lambda: self._run([]), _INIT_SECONDS)
+            invocations.prepare(lambda: self._run([]))
         else:
-            invocations.prepare(self.run_once, _INIT_SECONDS)
+            invocations.prepare(self.run_once)
 
     async def run_once(self) -> None:
         """Do it, unless it has been done."""
@@ -117,8 +119,21 @@ class _Preparation:
             await self._run(self._requests)
 
     async def _run(self, requests: list[SecretRequest]) -> None:
+        seconds = _INIT_SECONDS
+        deadline = current_deadline()
+        if deadline is not None and deadline.at is not None:
+            # In an invocation the handler is to have time left, at least as much again.
+            seconds = min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()) / 2)
         try:
-            await get_default_cache()._prefetch(requests)
+            async with asyncio.timeout(seconds):
+                await get_default_cache()._prefetch(requests)
+        except TimeoutError:
+            _logger.warning("prefetch took longer than %g s and was ended", seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _logger.warning("prefetch was cancelled from inside, the handler will fetch what it needs")
         except Exception as exc:  # noqa: BLE001 - whatever it is, the handler is to start, and sees it where it asks
             _logger.warning("prefetch failed, the handler will fetch what it needs: %s", exc)
 
@@ -132,7 +147,7 @@ class _Preparation:
     def after_restore(self) -> None:
         """Prefetch in the clone."""
         self._is_done = False
-        invocations.prepare(self.run_once, _INIT_SECONDS)
+        invocations.prepare(self.run_once)
 
 
 def _register_snapshot_hooks(preparation: _Preparation) -> None:

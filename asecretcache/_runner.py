@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
@@ -18,12 +18,14 @@ from asecretcache._errors import ConfigurationError
 
 T = TypeVar("T")
 
-_logger: Final = logging.getLogger("asecretcache")
-
 # What an invocation keeps of its time to answer in, at most, and of a short one the fraction of it.
 _MARGIN_SECONDS: Final = 0.5
 _MARGIN_FRACTION: Final = 0.1
 _DRAIN_SECONDS: Final = 0.5
+
+
+# The process in whose invocation this runs; threads that an invocation starts inherit it, as its loop waits for them.
+_inside: ContextVar[int | None] = ContextVar("asecretcache.inside", default=None)
 
 
 class Invocations:
@@ -37,7 +39,9 @@ class Invocations:
 
     @staticmethod
     def is_inside_a_loop() -> bool:
-        """Whether a loop runs in this thread, so that none can be run here."""
+        """Whether a loop runs in this thread, or it was started by an invocation, so that none can be run here."""
+        if _inside.get() == os.getpid():
+            return True
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -54,29 +58,34 @@ class Invocations:
         """Run one invocation in a copy of the caller's context, and return or raise what it does."""
         if self.is_inside_a_loop():
             msg = (
-                "an async_handler was called inside a running event loop, where it can't block; "
+                "an async_handler was called inside a running event loop or another handler, where it can't block; "
                 "await handler.__wrapped__(event, context) instead"
             )
             raise ConfigurationError(msg)
-        remaining = None if context is None else _remaining(context)
         with self._turn() as runner:
+            # Not before: other threads' invocations may have taken their time.
+            remaining = None if context is None else _remaining(context)
             return runner.run(_invoke(invocation, before, remaining), context=contextvars.copy_context())
 
-    def prepare(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
-        """Run what may fail, in at most so many seconds; only the log tells."""
+    def prepare(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what is to be done before the first invocation."""
         with self._turn() as runner:
-            try:
-                runner.run(asyncio.wait_for(work(), seconds), context=contextvars.copy_context())
-            except TimeoutError:
-                _logger.warning("preparation took longer than %g s and was ended", seconds)
+            runner.run(_prepare(work), context=contextvars.copy_context())
 
-    def close(self) -> None:
-        """End what runs on the loop, close its clients and the loop; the next invocation gets a new one."""
+    def close(self, *, wait: bool = True) -> None:
+        """End what runs on the loop, close its clients and the loop; the next invocation gets a new one.
+
+        With ``wait=False`` an invocation that is under way in another thread is left alone.
+        """
         self._part_from_parent()
-        with self._lock:
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
             runner, self._runner = self._runner, None
             if runner is not None:
                 _close(runner)
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _turn(self) -> Iterator[asyncio.Runner]:
@@ -100,6 +109,7 @@ async def _invoke(
     before: Callable[[], Awaitable[None]],
     remaining: float | None,
 ) -> T:
+    _inside.set(os.getpid())
     loop = asyncio.get_running_loop()
     deadline = None
     if remaining is not None:
@@ -109,12 +119,17 @@ async def _invoke(
         await before()
         return await invocation()
     finally:
-        patience = _DRAIN_SECONDS
+        until = loop.time() + _DRAIN_SECONDS
         if deadline is not None and deadline.at is not None:
-            patience = min(patience, max(0.0, deadline.at - loop.time()))
+            until = min(until, deadline.at)
             deadline.clear()
         for cache in live_caches():
-            await cache._flights.drain(patience)
+            await cache._flights.drain(max(0.0, until - loop.time()))
+
+
+async def _prepare(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    _inside.set(os.getpid())
+    await work()
 
 
 def _remaining(context: Any) -> float | None:
@@ -136,4 +151,4 @@ def _close(runner: asyncio.Runner) -> None:
 
 
 invocations: Final = Invocations()
-atexit.register(invocations.close)
+atexit.register(invocations.close, wait=False)

@@ -143,10 +143,10 @@ class SecretRequest(NamedTuple):
         Raises:
             ConfigurationError: something is not a str, is empty or too long, or a name has a colon.
         """
-        _check(secret_id)
+        secret_id = _check(secret_id)
         stage = _optional("version_stage", version_stage, 256)
         version = _optional("version_id", version_id, 64)
-        return cls(str(secret_id), None if stage == CURRENT and version is None else stage, version)
+        return cls(secret_id, None if stage == CURRENT and version is None else stage, version)
 
     @property
     def key(self) -> Any:
@@ -154,7 +154,7 @@ class SecretRequest(NamedTuple):
         return self.secret_id if self.version_stage is None is self.version_id else tuple(self)
 
 
-def _check(secret_id: object) -> None:
+def _check(secret_id: object) -> str:
     if not isinstance(secret_id, str):
         msg = f"a secret id is a str (a name or an ARN), not {type(secret_id).__name__}"
         raise ConfigurationError(msg)
@@ -174,6 +174,8 @@ def _check(secret_id: object) -> None:
             "get_json(name, key); references such as 'name:key' are read by asecretcache.get_secret()"
         )
         raise ConfigurationError(msg, secret_id=secret_id)
+    # Of a member of a str Enum str() would make its name.
+    return str.__str__(secret_id)
 
 
 def _optional(what: str, value: object, longest: int) -> str | None:

@@ -16,9 +16,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from weakref import WeakKeyDictionary
 
+from asecretcache._deadline import Deadline
 from asecretcache._errors import ConfigurationError, SecretCacheError, SecretUnavailableError
 from asecretcache._secret import Secret, SecretRequest
 from asecretcache._timer import FetchTimer, fetch_timer
+
+# The order of the starts; one for the process, so that it goes on in the child of a fork, which has the values.
+_sequence = itertools.count(1)
 
 Fetch = Callable[[SecretRequest], Awaitable[Secret]]
 
@@ -59,7 +63,7 @@ class Flight:
         self.request = request
         self.loop = loop
         self.is_refresh = refresh
-        self.started = next(owner.sequence)
+        self.started = next(_sequence)
         self.born = owner.clock()
         self.timer = FetchTimer(owner.timeout, owner.clock, owner.monotonic)
         self.waiters: set[asyncio.Future[None]] = set()
@@ -70,11 +74,18 @@ class Flight:
         self.secret: Secret | None = None
         self.error: SecretCacheError | None = None
 
-    async def wait(self, deadline: float | None) -> bool:
-        """Wait until it has landed; return False if the deadline, on the loop's clock, came first.
+    async def wait(self, deadline: Deadline | None) -> bool:
+        """Wait until it has landed; return False if the deadline came first.
 
         The waiter's own cancellation ends the fetch if nobody else waits for it.
         """
+        in_time = await self._wait(None if deadline is None else deadline.at)
+        if not in_time and deadline is not None and deadline.at is None:
+            # The invocation ended meanwhile, and left the waiter running: its deadline is none any more.
+            return await self._wait(None)
+        return in_time
+
+    async def _wait(self, deadline: float | None) -> bool:
         future: asyncio.Future[None] = self.loop.create_future()
         alarm = None if deadline is None else self.loop.call_at(deadline, _wake, future)
         parent = _current.get()
@@ -152,7 +163,6 @@ class SingleFlight:
         self.timeout = timeout
         self.clock = clock
         self.monotonic = monotonic
-        self.sequence = itertools.count(1)
         # Weak: an idle loop isn't kept alive. A flight holds its loop, so flights of a closed one are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Airspace] = WeakKeyDictionary()
 
@@ -175,7 +185,8 @@ class SingleFlight:
                 # It slept through a freeze. Its waiters are woken by its cancellation and come back for a new one.
                 self.abandon(flight)
                 flight = None
-            if inside is not None:
+            # A task that a fetch started and left running inherits the flight, and outlives it.
+            if inside is not None and not inside.landed:
                 self._refuse_circle(inside, request, flight)
             return flight or self._start(request, loop, inside, refresh=refresh)
 
@@ -232,17 +243,20 @@ class SingleFlight:
     def _land(self, flight: Flight) -> None:
         if flight.landed:
             return
-        with self._lock:
-            flight.landed = True
-            flight.parent = None
-            airspace = self._of(flight.loop)
-            airspace.close(flight)
-            airspace.aloft.discard(flight)
-            if flight.secret is not None and flight.storable:
-                self._on_success(flight, flight.secret)
-        if not flight.loop.is_closed():
-            for future in flight.waiters:
-                _wake(future)
+        try:
+            with self._lock:
+                flight.landed = True
+                flight.parent = None
+                airspace = self._of(flight.loop)
+                airspace.close(flight)
+                airspace.aloft.discard(flight)
+                if flight.secret is not None and flight.storable:
+                    self._on_success(flight, flight.secret)
+        finally:
+            # Whatever happens in storing (the clock may be a user's), nobody is left waiting.
+            if not flight.loop.is_closed():
+                for future in flight.waiters:
+                    _wake(future)
 
     def abandon(self, flight: Flight) -> None:
         """Cancel a flight at once, from any loop; the next caller starts afresh."""
@@ -274,15 +288,15 @@ class SingleFlight:
         await _ended([flight.task for flight in flights if flight.loop is loop])
 
     async def drain(self, seconds: float) -> None:
-        """Give this loop's flights that nobody waits for ``seconds`` to land, then cancel them."""
-        loop = asyncio.get_running_loop()
+        """Give this loop's flights that nobody waits for ``seconds`` to land, then cancel them and go."""
         with self._lock:
-            tasks = [flight.task for flight in self._of(loop).aloft if not flight.waiters]
+            tasks = [flight.task for flight in self._of(asyncio.get_running_loop()).aloft if not flight.waiters]
         if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-            for task in tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
                 task.cancel()
-            await _ended(tasks)
+            # A turn of the loop for each to begin its clean-up; what takes longer goes on in the next invocation.
+            await asyncio.sleep(0)
 
     def _all(self) -> list[Flight]:
         return [flight for airspace in self._loops.values() for flight in airspace.aloft]

@@ -34,8 +34,10 @@ class Store:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        #: In the order of storing, oldest first. The cache's hit path reads it, so it is never replaced.
+        #: The cache's hit path reads it, so it is never replaced.
         self.entries: Final[dict[Any, Entry]] = {}
+        # The keys in the order of storing, oldest first.
+        self._order: dict[Any, None] = {}
         self._versions: dict[str, set[Any]] = {}
         # (expires_at, started, key), with leftovers of entries that were replaced or dropped since.
         self._expiries: list[tuple[float, int, Any]] = []
@@ -43,11 +45,13 @@ class Store:
     def put(self, request: SecretRequest, entry: Entry, now: float) -> bool:
         """Store the entry, unless what is stored comes from a fetch that started after it; return whether it was."""
         key = request.key
-        present = self.entries.pop(key, None)
+        present = self.entries.get(key)
         if present is not None and present.started > entry.started:
-            self.entries[key] = present
             return False
+        # In place: readers in other threads hold no lock and must find one entry or the other.
         self.entries[key] = entry
+        self._order.pop(key, None)
+        self._order[key] = None
         if key is not request.secret_id:
             self._versions.setdefault(request.secret_id, set()).add(key)
         heapq.heappush(self._expiries, (entry.expires_at, entry.started, key))
@@ -60,13 +64,14 @@ class Store:
 
     def drop(self, secret_id: str) -> None:
         """Forget all versions of a secret."""
-        self.entries.pop(secret_id, None)
-        for key in self._versions.pop(secret_id, ()):
+        for key in (secret_id, *self._versions.pop(secret_id, ())):
             self.entries.pop(key, None)
+            self._order.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
         self.entries.clear()
+        self._order.clear()
         self._versions.clear()
         self._expiries.clear()
 
@@ -77,10 +82,10 @@ class Store:
             if entry is not None and entry.started == started:
                 self._remove(key)
                 return
-        self._remove(next(iter(self.entries)))
+        self._remove(next(iter(self._order)))
 
     def _remove(self, key: Any) -> None:
-        del self.entries[key]
+        del self.entries[key], self._order[key]
         if isinstance(key, tuple):
             versions = self._versions[key[0]]
             versions.discard(key)

@@ -7,6 +7,7 @@ import inspect
 import math
 from typing import Any
 
+import anyio
 import pytest
 
 from asecretcache import (
@@ -261,6 +262,24 @@ async def test_a_cache_closes_the_source_that_it_made(monkeypatch: pytest.Monkey
         pass
 
     assert closed == [cache._source]
+
+
+async def test_a_cancelled_closing_closes_the_source_all_the_same(
+    source: InMemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections aren't left open because the caller is in a hurry."""
+    cache = SecretCache(source)
+    cache._owns_source = True
+    source.pause()
+    caller = asyncio.create_task(cache.get_secret(TEXT))
+    await asyncio.sleep(0)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await cache.aclose()
+
+    assert source.closed
+    await asyncio.wait([caller])
+    assert isinstance(caller.exception(), ConfigurationError)
 
 
 async def test_closing_ends_the_fetches_under_way(cache: SecretCache, source: InMemorySource) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from asecretcache import ConfigurationError, SecretCache, SecretUnavailableError, async_handler, get_secret
+from asecretcache import (
+    ConfigurationError,
+    SecretCache,
+    SecretRequest,
+    SecretUnavailableError,
+    async_handler,
+    get_secret,
+)
 from asecretcache import _handler as handler_module
 from asecretcache._default import set_default_cache
 from asecretcache._runner import Invocations, invocations
@@ -148,6 +155,74 @@ def test_a_hanging_prefetch_is_ended(
     assert "took longer than 0.01 s" in caplog.text
     assert handler(None, None) == VALUE
     assert len(source.calls) == 2
+
+
+def test_a_prefetch_that_is_cancelled_from_inside_does_not_fail_init(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A source whose own tasks are cancelled is a failure like any other."""
+
+    class Cancelling(InMemorySource):
+        async def warm(self) -> None:
+            raise asyncio.CancelledError
+
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+
+    @async_handler(cache=SecretCache(Cancelling({NAME: VALUE})))
+    async def handler(event: object, context: object) -> str:
+        return await get_secret(NAME)
+
+    assert "cancelled from inside" in caplog.text
+    assert handler(None, None) == VALUE
+
+
+async def test_a_prefetch_that_is_cancelled_from_outside_is_cancelled(source: InMemorySource) -> None:
+    """As by Ctrl-C, which isn't swallowed."""
+    source.pause()
+    preparing = asyncio.create_task(handler_module._Preparation([SecretRequest.of(NAME)]).run_once())
+    while not source.calls:
+        await asyncio.sleep(0)
+    preparing.cancel()
+    await asyncio.wait([preparing])
+
+    assert preparing.cancelled()
+
+
+def test_a_prefetch_at_the_first_invocation_leaves_the_handler_time(
+    source: InMemorySource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes at most half of what there is."""
+    source.pause()
+
+    @async_handler(prefetch=[NAME])
+    async def handler(event: object, context: object) -> str:
+        return "in time"
+
+    assert handler(None, Context(100)) == "in time"
+    assert "prefetch took longer" in caplog.text
+
+
+def test_a_handler_called_in_a_thread_of_another_is_refused() -> None:
+    """It would wait for the loop that waits for it."""
+
+    @async_handler
+    async def inner(event: object, context: object) -> None: ...
+
+    @async_handler
+    async def outer(event: object, context: object) -> None:
+        await asyncio.to_thread(inner, None, None)
+
+    with pytest.raises(ConfigurationError, match="another handler"):
+        outer(None, None)
+
+
+def test_closing_at_exit_does_not_wait_for_a_handler_in_another_thread() -> None:
+    """A daemon thread's invocation doesn't keep the interpreter."""
+    runs = Invocations()
+    with runs._turn() as runner:
+        runs.close(wait=False)
+        assert runs._runner is runner
+    runs.close()
 
 
 def test_exceptions_are_the_handlers_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import pickle
 import traceback
 
@@ -107,3 +108,13 @@ def test_no_stage_and_awscurrent_are_one_request() -> None:
     assert SecretRequest.of("db").key == "db"
     assert SecretRequest.of("db", "AWSPREVIOUS").key == ("db", "AWSPREVIOUS", None)
     assert SecretRequest.of("db", "AWSCURRENT", "v1") == ("db", "AWSCURRENT", "v1")
+
+
+def test_a_member_of_a_str_enum_is_its_value() -> None:
+    """Names of secrets are often kept in one."""
+
+    class Names(str, enum.Enum):  # noqa: UP042 - StrEnum has the value for its str() already
+        DB = "prod/db"
+
+    assert SecretRequest.of(Names.DB).secret_id == "prod/db"
+    assert type(SecretRequest.of(Names.DB).secret_id) is str

@@ -22,6 +22,7 @@ from asecretcache import (
     SecretUnavailableError,
     _cache,
 )
+from asecretcache._deadline import Deadline, invocation_deadline
 from asecretcache._timer import FetchTimer
 from asecretcache.testing import InMemorySource, ManualClock
 
@@ -640,3 +641,64 @@ async def test_time_in_line_is_not_time_of_the_fetch() -> None:
     assert not timer.is_overdue()
     clock.advance(11)
     assert timer.is_overdue()
+
+
+def test_a_forked_childs_fetches_replace_what_it_inherited(cache: SecretCache, source: InMemorySource) -> None:
+    """The order of the starts goes on after a fork, so a newer value isn't taken for an older one."""
+    for _ in range(5):
+        asyncio.run(cache.refresh(NAME))
+    _cache._after_fork()
+    source.rotate(NAME, "new")
+    asyncio.run(cache.refresh(NAME))
+
+    assert asyncio.run(cache.get_secret(NAME)) == "new"
+
+
+async def test_waiters_are_woken_whatever_happens_in_storing(
+    cache: SecretCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of a user's that raises hangs nobody."""
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    monkeypatch.setattr(cache._flights, "_on_success", fail)
+
+    assert await asyncio.wait_for(cache.get_secret(NAME), 5) == VALUE
+
+
+async def test_a_task_that_a_fetch_left_running_may_use_the_cache() -> None:
+    """Once its fetch has landed, what it started is a caller as any other."""
+    tasks: list[asyncio.Task[str]] = []
+
+    class Leaving(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            if not tasks:
+                tasks.append(asyncio.create_task(later()))
+            return await super().fetch(request)
+
+    async def later() -> str:
+        await gate.wait()
+        return await cache.get_secret(NAME)
+
+    gate = asyncio.Event()
+    cache = SecretCache(Leaving({NAME: VALUE}), ttl=0)
+    await cache.get_secret(NAME)
+    gate.set()
+
+    assert await tasks[0] == VALUE
+
+
+async def test_a_deadline_that_is_cleared_ends_no_wait(cache: SecretCache, source: InMemorySource) -> None:
+    """A task that an invocation leaves waiting waits on when that invocation's deadline would have come."""
+    source.pause()
+    deadline = Deadline(asyncio.get_running_loop().time() + 0.01)
+    invocation_deadline.set(deadline)
+    caller = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+    deadline.clear()
+    asyncio.get_running_loop().call_later(0.05, source.resume)
+
+    assert await caller == VALUE
+    assert len(source.calls) == 1
