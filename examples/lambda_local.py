@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 class _Invocation(NamedTuple):
     request_id: str
     event: Any
-    deadline_ms: int
+    timeout: float
 
 
 class _RuntimeApi(ThreadingHTTPServer):
@@ -46,6 +46,7 @@ class _RuntimeApi(ThreadingHTTPServer):
         self.invocations: queue.Queue[_Invocation | None] = queue.Queue()
         self.outcomes: queue.Queue[Outcome] = queue.Queue()
         self.ready = threading.Event()
+        self.snapshot = threading.Event()
         self.restore = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -59,6 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == f"{_API}restore/next":
+            self.server.snapshot.set()
             self.server.restore.wait()
             self._answer(200)
             return
@@ -69,8 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+            # The time runs from here: what INIT takes isn't the invocation's.
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + invocation.timeout) * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": _ARN,
+            "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0",
             "Content-Type": "application/json",
         }
         self._answer(200, json.dumps(invocation.event).encode(), headers)
@@ -112,9 +116,14 @@ class LambdaEnvironment:
         # -P: what is imported is the installed package, and the function's folder by PYTHONPATH, as in Lambda.
         command = [sys.executable, "-P", "-m", "awslambdaric", handler]
         variables = {
-            **os.environ,
+            # What this process may itself have from Lambda isn't the function's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_LAMBDA_")},
+            # By this name the runtime client decides whether it polls in a thread of its own.
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
             "AWS_LAMBDA_FUNCTION_NAME": "local",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "PYTHONPATH": str(folder),
             **(environ or {}),
         }
@@ -143,6 +152,11 @@ class LambdaEnvironment:
         if not self._api.ready.wait(seconds):
             raise TimeoutError("INIT isn't over")
 
+    def wait_for_snapshot(self, seconds: float = 30) -> None:
+        """Return when the runtime client has run the hooks before the snapshot, and waits to be restored."""
+        if not self._api.snapshot.wait(seconds):
+            raise TimeoutError("the environment isn't ready for its snapshot")
+
     def restore(self) -> None:
         """Let an environment that waits in its snapshot go on."""
         self._api.restore.set()
@@ -150,8 +164,7 @@ class LambdaEnvironment:
     def send(self, event: Any, *, timeout: float = 30) -> None:
         """Send an event for which the function has ``timeout`` seconds."""
         self._count += 1
-        deadline = int((time.time() + timeout) * 1000)
-        self._api.invocations.put(_Invocation(f"request-{self._count}", event, deadline))
+        self._api.invocations.put(_Invocation(f"request-{self._count}", event, timeout))
 
     def outcome(self, seconds: float = 60) -> Outcome:
         """Return what the function reported next."""

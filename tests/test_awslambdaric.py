@@ -38,7 +38,10 @@ def test_without_the_decorator_an_async_handler_fails(moto: MotoServer, monkeypa
     assert outcome.error["errorType"] == "Runtime.MarshalError"
 
 
-@pytest.mark.parametrize("pattern", ["decorated", "asyncio_run", "persistent_loop", "uvloop_run", "four_threads"])
+PATTERNS = ["decorated", "asyncio_run", "persistent_loop", "uvloop_run", "four_threads"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_many_invocations_pay_for_one_fetch(moto: MotoServer, pattern: str) -> None:
     """However the handler runs its coroutines, its environment makes one call, and its log holds no complaint."""
     with start(f"patterns.{pattern}") as environment:
@@ -47,6 +50,28 @@ def test_many_invocations_pay_for_one_fetch(moto: MotoServer, pattern: str) -> N
     assert payloads == [VALUE] * 10
     assert moto.calls() == 1
     assert environment.log == ""
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_interpreter_ends_quietly(moto: MotoServer, pattern: str) -> None:
+    """With clients and loops alive, its exit fails in nothing and warns of nothing."""
+    with start("patterns.leave") as environment:
+        outcome = environment.invoke(pattern)
+        assert environment.process.wait(30) == 0
+
+    assert outcome.error
+    assert outcome.error["errorType"] == "Runtime.ExitError"
+    assert moto.calls() == 1
+    assert environment.log == ""
+
+
+def test_what_is_left_running_ends_with_the_interpreter(moto: MotoServer) -> None:
+    """Its task is cancelled on the loop, so its finally runs, and nothing complains."""
+    with start("behaviours.leave") as environment:
+        environment.invoke()
+        assert environment.process.wait(30) == 0
+
+    assert environment.log == "ended\n"
 
 
 def test_the_article_in_the_runtime(moto: MotoServer) -> None:
@@ -85,7 +110,7 @@ def test_a_hung_endpoint_is_an_error_before_the_deadline(moto: MotoServer) -> No
     """The function reports it itself, rather than being ended, and the next invocation is served."""
     with start("behaviours.hang") as environment:
         for _ in range(2):
-            outcome = environment.invoke(timeout=1)
+            outcome = environment.invoke(timeout=2)
             assert outcome.error
             assert outcome.error["errorType"] == "SecretUnavailableError"
             assert "deadline" in outcome.error["errorMessage"]
@@ -126,9 +151,12 @@ def test_snapstart_drops_values_and_prefetches_after_the_restore(moto: MotoServe
     # The runtime client itself leaves a socket open when it has asked for the restore.
     environ = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "BOOTSTRAP_AT_IMPORT": "1", "PYTHONWARNINGS": "default"}
     with start("prefetching.handler", **environ) as environment:
-        environment.send(None)
+        environment.wait_for_snapshot()
+        assert moto.calls() == 1
         environment.restore()
-        outcome = environment.outcome()
+        environment.wait_for_init()
+        assert moto.calls() == 2
+        outcome = environment.invoke()
 
     assert outcome.payload == [VALUE, False]
     assert moto.calls() == 2
