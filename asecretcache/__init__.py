@@ -26,10 +26,13 @@ from asecretcache._errors import (
 )
 from asecretcache._handler import LambdaHandler, async_handler
 from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._protocol import SecretSource
+from asecretcache._sources._protocol import BatchSource, SecretSource
 from asecretcache._sources._secrets_manager import SecretsManagerSource
+from asecretcache._stats import CacheStats
 
 __all__ = [
+    "BatchSource",
+    "CacheStats",
     "ConfigurationError",
     "LambdaHandler",
     "Secret",

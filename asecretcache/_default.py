@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from asecretcache._cache import SecretCache, raise_failures
-from asecretcache._errors import ConfigurationError, SecretCacheError, SecretErrorGroup, SecretFormatError
+from asecretcache._cache import SecretCache
+from asecretcache._errors import ConfigurationError, SecretFormatError
 from asecretcache._policy import seconds
 from asecretcache._reference import SecretReference
 
@@ -81,8 +81,8 @@ async def get_secret(reference: str | None = None) -> str:
             return stored
         reference = _secret_id()
     parsed = SecretReference.parse(reference)
-    secret, fetched = await get_default_cache()._obtain(parsed.request)
-    _log(parsed, fetched=fetched)
+    secret, is_fetched = await get_default_cache()._obtain(parsed.request)
+    _log(parsed, is_fetched)
     return parsed.read(secret)
 
 
@@ -93,7 +93,8 @@ async def get_secrets(*references: str) -> dict[str, str]:
         SecretErrorGroup: with an error for each reference whose secret could not be had.
     """
     parsed = [SecretReference.parse(reference) for reference in references]
-    return {reference.text: value for reference, value in zip(parsed, await _values(parsed), strict=True)}
+    values = await get_default_cache()._read(parsed, _log)
+    return {reference.text: value for reference, value in zip(parsed, values, strict=True)}
 
 
 async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
@@ -124,8 +125,9 @@ async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
             wanted[variable] = parsed
         else:
             _logger.info("%s was in the environment", variable)
+    cache, references = get_default_cache(), list(wanted.values())
     # No name in this frame holds the values: a traceback of what _write raises may show locals.
-    _write([_Write(*each) for each in zip(wanted, await _values(list(wanted.values())), wanted.values(), strict=True)])
+    _write([_Write(*each) for each in zip(wanted, await cache._read(references, _log), references, strict=True)])
 
 
 def forget_bootstrapped() -> None:
@@ -151,26 +153,6 @@ async def _bootstrap_one() -> None:
         return
     reference = _secret_id()
     _write([_Write(STORED_SECRET, await get_secret(reference), SecretReference.parse(reference))])
-
-
-async def _values(references: list[SecretReference]) -> list[str]:
-    outcomes = await get_default_cache()._obtain_many([reference.request for reference in references])
-    raise_failures(outcomes)
-    values: list[str] = []
-    errors: list[SecretCacheError] = []
-    for reference in references:
-        outcome = outcomes[reference.request]
-        if not isinstance(outcome, SecretCacheError):  # pragma: no branch - those have been raised
-            secret, fetched = outcome
-            _log(reference, fetched=fetched)
-            try:
-                values.append(reference.read(secret))
-            except SecretFormatError as exc:
-                errors.append(exc)
-    if errors:
-        values.clear()
-        raise SecretErrorGroup._of(errors, len(references))
-    return values
 
 
 def _write(writes: Iterable[_Write]) -> None:
@@ -223,8 +205,8 @@ def _ttl(setting: str) -> float | None:
     return seconds(TTL, value, remedy="give seconds, or none for no expiry")
 
 
-def _log(reference: SecretReference, *, fetched: bool) -> None:
-    if fetched:
+def _log(reference: SecretReference, is_fetched: bool) -> None:  # noqa: FBT001 - as SecretCache._read calls it
+    if is_fetched:
         _logger.info("secret %s was fetched from Secrets Manager", reference.request.secret_id)
     else:
         _logger.info("secret %s was in the cache", reference.request.secret_id)

@@ -51,6 +51,14 @@ class SecretCacheError(Exception):
         twin.__cause__ = self.__cause__
         return twin
 
+    def _about(self, secret_id: str) -> SecretCacheError:
+        """Return a twin that names the secret, where the error of a batch names none."""
+        twin = self._copy()
+        if self.secret_id is None:
+            twin.secret_id = secret_id
+            twin.args = (f"secret {secret_id!r}, in a batch: {self}",)
+        return twin
+
 
 class ConfigurationError(SecretCacheError):
     """The caller, the environment or the AWS configuration must be changed; trying again doesn't help."""

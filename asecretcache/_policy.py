@@ -1,12 +1,14 @@
-"""Freshness: how long a value may be served. Pure functions of the clock; the words are HTTP's (RFC 9111).
+"""Freshness: how long a value may be served. Pure functions of the clock; the words are HTTP's.
 
-Time is wall-clock time, in seconds since the epoch: a freeze of the execution environment counts as time, and a
-monotonic clock may stand still over one.
+Fresh and expired are those of RFC 9111, stale-while-revalidate and stale-if-error those of RFC 5861. Time is wall-clock
+time, in seconds since the epoch: a freeze of the execution environment counts as time, and a monotonic clock may stand
+still over one. A clock that was set back before a value's birth leaves its age unknown, so it isn't served at all.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from random import SystemRandom
 from typing import Final, NamedTuple
 
@@ -16,34 +18,74 @@ from asecretcache._secret import SecretRequest
 # The other generators share their state between the clones of one snapshot; this one asks the kernel.
 _random: Final = SystemRandom()
 
+_BACK_OFF_FIRST: Final = 2.0
+_BACK_OFF_LONGEST: Final = 60.0
+
 
 class FreshnessPolicy(NamedTuple):
-    """How long a value is fresh: ``ttl`` seconds (None: for ever) less a random part of up to ``jitter`` of it."""
+    """How long values are served; see SecretCache for what the fields mean."""
 
     ttl: float | None
     jitter: float
+    ttl_by_secret: Mapping[str, float | None]
+    stale_while_revalidate: float
+    stale_if_error: float
 
     @classmethod
-    def of(cls, ttl: object, jitter: object) -> FreshnessPolicy:
+    def of(
+        cls,
+        ttl: object,
+        jitter: object,
+        *,
+        ttl_by_secret: object = None,
+        stale_while_revalidate: object = 0.0,
+        stale_if_error: object = 0.0,
+    ) -> FreshnessPolicy:
         """Return the policy for these arguments, or raise ConfigurationError."""
-        if ttl is not None:
-            ttl = seconds("ttl", ttl, remedy="give seconds, or None for no expiry")
         fraction = seconds("jitter", jitter, remedy="give a fraction of the ttl from 0 to 1")
         if fraction > 1:
             msg = f"jitter is a fraction of the ttl from 0 to 1, not {fraction!r}"
             raise ConfigurationError(msg)
-        return cls(ttl, fraction)
+        return cls(
+            _ttl("ttl", ttl),
+            fraction,
+            _ttls(ttl_by_secret),
+            seconds("stale_while_revalidate", stale_while_revalidate, remedy="give seconds, or 0 for none"),
+            seconds("stale_if_error", stale_if_error, remedy="give seconds, or 0 for none"),
+        )
 
-    def expires_at(self, request: SecretRequest, born: float) -> float:
+    def expires_at(self, request: SecretRequest, arn: str, born: float) -> float:
         """Return when a value that was asked for at ``born`` expires; a version named by its id never changes."""
-        if self.ttl is None or request.version_id is not None:
+        ttl = self.ttl_by_secret.get(request.secret_id, self.ttl_by_secret.get(arn, self.ttl))
+        if ttl is None or request.version_id is not None:
             return math.inf
-        return born + self.ttl * (1 - self.jitter * _random.random())
+        return born + ttl * (1 - self.jitter * _random.random())
+
+    def may_serve_while_revalidating(self, born: float, expires_at: float, now: float) -> bool:
+        """Whether an expired value may be served at once, while another is fetched."""
+        return born <= now < expires_at + self.stale_while_revalidate
+
+    def may_serve_on_error(self, born: float, expires_at: float, now: float) -> bool:
+        """Whether an expired value may be served because another could not be fetched."""
+        return born <= now < expires_at + self.stale_if_error
+
+    def may_serve_stale(self, born: float, expires_at: float, now: float) -> bool:
+        """Whether an expired value may be served for either reason."""
+        return born <= now < expires_at + max(self.stale_while_revalidate, self.stale_if_error)
 
 
 def is_fresh(born: float, expires_at: float, now: float) -> bool:
-    """Whether a value may be served; not if the clock was set back before its birth, as its age is unknown then."""
+    """Whether a value may be served as it is."""
     return born <= now < expires_at
+
+
+def back_off(failures: int) -> float:
+    """Return the seconds until the next try after so many failures: between 1 s and 2 s, then doubling, at most 60 s.
+
+    The chance in it keeps environments that failed together from trying again together.
+    """
+    longest = min(_BACK_OFF_LONGEST, _BACK_OFF_FIRST * 2.0 ** min(failures - 1, 10))
+    return longest * (1 + _random.random()) / 2
 
 
 def seconds(what: str, value: object, *, remedy: str, zero: bool = True) -> float:
@@ -55,3 +97,19 @@ def seconds(what: str, value: object, *, remedy: str, zero: bool = True) -> floa
         msg = f"{what} can't be {value!r}: {remedy}"
         raise ConfigurationError(msg)
     return float(value)
+
+
+def _ttl(what: str, value: object) -> float | None:
+    return None if value is None else seconds(what, value, remedy="give seconds, or None for no expiry")
+
+
+def _ttls(ttl_by_secret: object) -> dict[str, float | None]:
+    if ttl_by_secret is None:
+        return {}
+    if not isinstance(ttl_by_secret, Mapping):
+        msg = f"ttl_by_secret maps names or ARNs to seconds, it isn't {type(ttl_by_secret).__name__}"
+        raise ConfigurationError(msg)
+    return {
+        SecretRequest.of(secret_id).secret_id: _ttl(f"the ttl of {secret_id!r}", ttl)
+        for secret_id, ttl in ttl_by_secret.items()
+    }

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Final, NamedTuple
 
-from asecretcache._errors import ConfigurationError, SecretFormatError
+from asecretcache._errors import ConfigurationError
+from asecretcache._reading import read_json
 from asecretcache._secret import Secret, SecretRequest
 
 _ARN_PARTS: Final = 7
@@ -60,34 +61,3 @@ class SecretReference(NamedTuple):
             return secret._text(self.request.secret_id)
         value = read_json(secret, self.request.secret_id, self.json_key)
         return value if isinstance(value, str) else json.dumps(value)
-
-
-def read_json(secret: Secret, secret_id: str, key: str | None) -> object:
-    """Parse the secret's text anew and return it, or the value of one key of it.
-
-    Raises:
-        SecretFormatError: without a trace of the text, which JSONDecodeError would carry.
-    """
-    # No name in this frame holds the text or the document when an error is raised: a traceback may show locals.
-    is_json, names = False, None
-    if secret.secret_string is None:
-        secret._text(secret_id)
-    try:
-        document = json.loads(secret.secret_string or "")
-        is_json = True
-    except (ValueError, RecursionError):
-        document = None
-    if is_json and key is None:
-        return document
-    if isinstance(document, dict):
-        if key in document:
-            return document[key]
-        names = ", ".join(sorted(map(repr, document)))
-    del document
-    if not is_json:
-        msg = f"secret {secret_id!r} isn't JSON: read it whole with get_secret()"
-    elif names is None:
-        msg = f"secret {secret_id!r} is JSON but not an object, so it has no key {key!r}"
-    else:
-        msg = f"secret {secret_id!r} has no key {key!r}; it has {names or 'none'}"
-    raise SecretFormatError(msg, secret_id=secret_id)

@@ -11,6 +11,7 @@ from asecretcache._errors import ConfigurationError, SecretFormatError
 CURRENT: Final = "AWSCURRENT"
 _MAX_ID_LENGTH: Final = 2048  # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 _ARN_COLONS: Final = 6
+_ARN_SUFFIX: Final = 7  # a hyphen and six characters
 
 
 class Secret:
@@ -147,6 +148,13 @@ class SecretRequest(NamedTuple):
         stage = _optional("version_stage", version_stage, 256)
         version = _optional("version_id", version_id, 64)
         return cls(secret_id, None if stage == CURRENT and version is None else stage, version)
+
+    @property
+    def by_name(self) -> SecretRequest:
+        """The same by the name that an ARN ends in, with which the secret may be asked for in its own account."""
+        if not self.secret_id.startswith("arn:"):
+            return self
+        return self._replace(secret_id=self.secret_id.rpartition(":")[2][:-_ARN_SUFFIX])
 
     @property
     def key(self) -> Any:

@@ -1,11 +1,13 @@
-"""The stored values: look-up, start order, eviction. No I/O, no await, no clock of its own.
+"""The stored values: look-up, aliases, start order, eviction. No I/O, no await, no clock of its own.
 
-Reading needs no lock: an entry never changes once it is stored. Whoever changes the store holds its owner's lock.
+Reading needs no lock: but for counts, an entry never changes once it is stored. Whoever changes the store holds its
+owner's lock.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from typing import Any, Final
 
 from asecretcache._secret import Secret, SecretRequest
@@ -14,9 +16,13 @@ _HEAP_SLACK: Final = 2
 
 
 class Entry:
-    """A value and how long it is fresh; ``text`` stands beside the secret to save the hit path an attribute."""
+    """A value and how long it is fresh; ``text`` stands beside the secret to save the hit path an attribute.
 
-    __slots__ = ("born", "expires_at", "secret", "started", "text")
+    ``hits`` is counted here, where the hit path is already. ``is_revoked`` is set when AWS has said since that the
+    value may not be had any more.
+    """
+
+    __slots__ = ("born", "expires_at", "hits", "is_revoked", "secret", "started", "text")
 
     def __init__(self, secret: Secret, *, started: int, born: float, expires_at: float) -> None:
         self.secret = secret
@@ -24,23 +30,51 @@ class Entry:
         self.started = started
         self.born = born
         self.expires_at = expires_at
+        self.hits = 0
+        self.is_revoked = False
 
     def __repr__(self) -> str:
         return f"<Entry {self.secret!r} expires_at={self.expires_at!r}>"
 
 
 class Store:
-    """At most ``max_size`` entries by key; the expired are evicted first, then the oldest."""
+    """At most ``max_size`` entries by key; the expired are evicted first, then the oldest.
+
+    The entry of a name is found by its ARN too, once a fetch by that name has shown the ARN. Never the other way round:
+    a name always means a secret of the caller's own account, an ARN may be another account's.
+    """
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        #: The cache's hit path reads it, so it is never replaced.
+        #: What is found by which key, aliases included. The cache's hit path reads it, so it is never replaced.
         self.entries: Final[dict[Any, Entry]] = {}
-        # The keys in the order of storing, oldest first.
-        self._order: dict[Any, None] = {}
+        # The keys that entries were stored by, oldest first. Not a dict, whose first key gets slow to find.
+        self._order: OrderedDict[Any, None] = OrderedDict()
+        # By secret id, those keys of it that name a version.
         self._versions: dict[str, set[Any]] = {}
+        self._names: dict[str, str] = {}
+        self._arns: dict[str, str] = {}
         # (expires_at, started, key), with leftovers of entries that were replaced or dropped since.
         self._expiries: list[tuple[float, int, Any]] = []
+        self._past_hits = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def hits(self) -> int:
+        """How often entries were read while they were fresh, including those that are gone."""
+        return self._past_hits + sum(self.entries[key].hits for key in self._order)
+
+    def canonical(self, request: SecretRequest) -> SecretRequest:
+        """Return the request by name where this one is by an ARN that a fetch by name has shown."""
+        name = self._names.get(request.secret_id)
+        return request if name is None else request._replace(secret_id=name)
+
+    def ids_of(self, secret_id: str) -> set[str]:
+        """Return the ids by which this secret is known here: itself, its name or its ARN."""
+        return {secret_id, self._names.get(secret_id, secret_id), self._arns.get(secret_id, secret_id)}
 
     def put(self, request: SecretRequest, entry: Entry, now: float) -> bool:
         """Store the entry, unless what is stored comes from a fetch that started after it; return whether it was."""
@@ -48,46 +82,109 @@ class Store:
         present = self.entries.get(key)
         if present is not None and present.started > entry.started:
             return False
+        arn = entry.secret.arn
+        is_named = arn.startswith("arn:") and not request.secret_id.startswith("arn:")
+        if is_named and not self._introduce(request.secret_id, arn, entry.started):
+            return False
+        if key in self._order:
+            self._past_hits += self.entries[key].hits
+            self._order.move_to_end(key)
+        else:
+            self._order[key] = None
         # In place: readers in other threads hold no lock and must find one entry or the other.
         self.entries[key] = entry
-        self._order.pop(key, None)
-        self._order[key] = None
-        if key is not request.secret_id:
+        if not isinstance(key, str):
             self._versions.setdefault(request.secret_id, set()).add(key)
+        self._link(request, entry)
         heapq.heappush(self._expiries, (entry.expires_at, entry.started, key))
-        if len(self.entries) > self._max_size:
+        if len(self._order) > self._max_size:
             self._evict(now)
-        if len(self._expiries) > _HEAP_SLACK * len(self.entries) + self._max_size:
-            self._expiries = [(each.expires_at, each.started, key) for key, each in self.entries.items()]
+        if len(self._expiries) > _HEAP_SLACK * len(self._order) + self._max_size:
+            self._expiries = [(self.entries[key].expires_at, self.entries[key].started, key) for key in self._order]
             heapq.heapify(self._expiries)
         return True
 
     def drop(self, secret_id: str) -> None:
-        """Forget all versions of a secret."""
-        for key in (secret_id, *self._versions.pop(secret_id, ())):
-            self.entries.pop(key, None)
-            self._order.pop(key, None)
+        """Forget all versions of a secret, by whichever of its ids they were stored."""
+        for each in self.ids_of(secret_id):
+            for key in self._keys_of(each):
+                self._remove(key)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything but the counts."""
+        self._past_hits = self.hits
         self.entries.clear()
         self._order.clear()
         self._versions.clear()
+        self._names.clear()
+        self._arns.clear()
         self._expiries.clear()
 
+    def _introduce(self, name: str, arn: str, started: int) -> bool:
+        """Take note that the name is this ARN's, unless a fetch that started later has shown another."""
+        known = self._arns.get(name)
+        if known is not None and known != arn:
+            if any(self.entries[key].started > started for key in self._keys_of(name)):
+                return False
+            # It was deleted and created again, so what is stored by its name is another secret's.
+            self.drop(name)
+        self._arns[name] = arn
+        self._names[arn] = name
+        return True
+
+    def _link(self, request: SecretRequest, entry: Entry) -> None:
+        """Let the entry of a name be found by its ARN, in place of an older one that was fetched by the ARN."""
+        arn = self._arns.get(request.secret_id)
+        if arn is None:
+            return
+        key = request._replace(secret_id=arn).key
+        own = self.entries.get(key)
+        if own is not None and own.started > entry.started:
+            return
+        # In place, as above.
+        self.entries[key] = entry
+        if own is not None and key in self._order:
+            self._past_hits += own.hits
+            self._strike(key)
+
     def _evict(self, now: float) -> None:
+        self.evictions += 1
         while self._expiries and self._expiries[0][0] <= now:
             _, started, key = heapq.heappop(self._expiries)
             entry = self.entries.get(key)
-            if entry is not None and entry.started == started:
+            if key in self._order and entry is not None and entry.started == started:
                 self._remove(key)
                 return
         self._remove(next(iter(self._order)))
 
     def _remove(self, key: Any) -> None:
-        del self.entries[key], self._order[key]
-        if isinstance(key, tuple):
-            versions = self._versions[key[0]]
-            versions.discard(key)
-            if not versions:
-                del self._versions[key[0]]
+        """Forget what was stored by this key, and let it be found by no alias."""
+        entry = self.entries.pop(key)
+        self._past_hits += entry.hits
+        secret_id = self._strike(key)
+        arn = self._arns.get(secret_id)
+        if arn is None:
+            return
+        alias = arn if isinstance(key, str) else (arn, *key[1:])
+        if self.entries.get(alias) is entry:
+            del self.entries[alias]
+        if not self._keys_of(secret_id):
+            # Nothing is left of the name, so nothing is left to share.
+            del self._arns[secret_id]
+            if self._names.get(arn) == secret_id:
+                del self._names[arn]
+
+    def _strike(self, key: Any) -> str:
+        """Take a key off the lists, and return the secret id in it."""
+        del self._order[key]
+        if isinstance(key, str):
+            return key
+        secret_id: str = key[0]
+        versions = self._versions[secret_id]
+        versions.discard(key)
+        if not versions:
+            del self._versions[secret_id]
+        return secret_id
+
+    def _keys_of(self, secret_id: str) -> list[Any]:
+        return [*([secret_id] if secret_id in self._order else []), *self._versions.get(secret_id, ())]

@@ -14,7 +14,7 @@ class FetchTimer:
     freeze, over which the loop's clock may have stood still.
     """
 
-    __slots__ = ("_clock", "_monotonic", "_started", "_timeout", "seconds")
+    __slots__ = ("_clock", "_ends_at", "_monotonic", "_started", "_timeout", "seconds")
 
     def __init__(self, seconds: float, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self.seconds = seconds
@@ -22,23 +22,33 @@ class FetchTimer:
         self._monotonic = monotonic
         self._started: tuple[float, float] | None = (clock(), monotonic())
         self._timeout: asyncio.Timeout | None = None
+        self._ends_at: float | None = None
 
     def start(self) -> asyncio.Timeout:
         """Return the time-out to enter, which ends at once what runs over."""
-        self._timeout = asyncio.timeout(self.seconds)
+        self._timeout = asyncio.timeout(self.seconds) if self._ends_at is None else asyncio.timeout_at(self._ends_at)
         return self._timeout
 
     def pause(self) -> None:
         """Stop counting: the fetch waits for a slot."""
-        self._started = None
-        if self._timeout is not None:
-            self._timeout.reschedule(None)
+        if self._ends_at is None:
+            self._started = None
+            if self._timeout is not None:
+                self._timeout.reschedule(None)
 
     def restart(self) -> None:
         """Count from now: the fetch holds a slot."""
-        self._started = (self._clock(), self._monotonic())
-        if self._timeout is not None:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self.seconds)
+        if self._ends_at is None:
+            self._started = (self._clock(), self._monotonic())
+            if self._timeout is not None:
+                self._timeout.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+    def remainder(self) -> FetchTimer:
+        """Return a timer for another fetch that has only what is left of this one's time, slots or not."""
+        rest = FetchTimer(self.seconds, self._clock, self._monotonic)
+        rest._started = self._started
+        rest._ends_at = None if self._timeout is None else self._timeout.when()
+        return rest
 
     def is_overdue(self) -> bool:
         """Whether by either clock the fetch ought to have ended: it slept, so its sockets can't be trusted."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from asecretcache._errors import SecretCacheError, SecretNotFoundError
@@ -34,7 +34,7 @@ class ManualClock:
 
 
 class InMemorySource:
-    """A SecretSource over a dict, which counts its calls and can be told to wait, to fail and to rotate.
+    """A source over a dict, which counts its calls and can be told to wait, to fail and to rotate; it has batches too.
 
     Any task, loop and thread may share it.
 
@@ -43,14 +43,17 @@ class InMemorySource:
         account_id: the AWS account in the secrets' ARNs.
 
     Attributes:
-        calls: the requests fetched so far, in order; those that failed too.
+        calls: the requests fetched one by one so far, in order; those that failed too.
+        batches: the ids of each batch fetched so far, in order; those that failed too.
     """
 
     def __init__(self, secrets: Mapping[str, str | bytes] | None = None, *, account_id: str = "123456789012") -> None:
         self.calls: list[SecretRequest] = []
+        self.batches: list[tuple[str, ...]] = []
         self.closed = False
         self._account_id = account_id
         self._versions: dict[str, list[Secret]] = {}
+        self._batch_failure: SecretCacheError | None = None
         self._failures: dict[str | None, tuple[SecretCacheError, float]] = {}
         self._lock = threading.Lock()
         self._paused = False
@@ -81,9 +84,14 @@ class InMemorySource:
         """Raise this error from the next ``times`` fetches of one secret, or of all."""
         self._failures[secret_id] = error, times
 
+    def fail_batches(self, error: SecretCacheError) -> None:
+        """Refuse batches as a whole with this error, until recover() is called."""
+        self._batch_failure = error
+
     def recover(self) -> None:
         """Fail no more."""
         self._failures.clear()
+        self._batch_failure = None
 
     def pause(self) -> None:
         """Let fetches from now on wait until resume() is called; they count as calls at once."""
@@ -101,6 +109,26 @@ class InMemorySource:
     async def fetch(self, request: SecretRequest) -> Secret:
         """Return the version asked for; see SecretSource."""
         self.calls.append(request)
+        await self._turn()
+        self._raise_failure(request.secret_id)
+        return self._find(request)
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions, or the errors of those that can't be had; see BatchSource."""
+        self.batches.append(tuple(secret_ids))
+        await self._turn()
+        if self._batch_failure is not None:
+            raise self._batch_failure._copy()
+        outcomes: dict[str, Secret | SecretCacheError] = {}
+        for secret_id in secret_ids:
+            try:
+                self._raise_failure(secret_id)
+                outcomes[secret_id] = self._find(SecretRequest(secret_id))
+            except SecretCacheError as exc:
+                outcomes[secret_id] = exc
+        return outcomes
+
+    async def _turn(self) -> None:
         future: asyncio.Future[None] | None = None
         with self._lock:
             if self._paused:
@@ -110,15 +138,13 @@ class InMemorySource:
             await future
         else:
             await asyncio.sleep(0)
-        self._raise_failure(request.secret_id)
-        return self._find(request)
 
     async def aclose(self) -> None:
         """Note that it was closed."""
         self.closed = True
 
     def __repr__(self) -> str:
-        return f"<InMemorySource {len(self._versions)} secrets, {len(self.calls)} calls>"
+        return f"<InMemorySource {len(self._versions)} secrets, {len(self.calls) + len(self.batches)} calls>"
 
     def _raise_failure(self, secret_id: str) -> None:
         for key in (secret_id, None):

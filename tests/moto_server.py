@@ -38,6 +38,14 @@ class MotoServer:
         """How many calls of this operation arrived since the last reset."""
         return self._calls[operation]
 
+    def all_calls(self) -> int:
+        """How many calls of any operation arrived since the last reset."""
+        return self._calls.total()
+
+    def forget_calls(self) -> None:
+        """Count from zero."""
+        self._calls.clear()
+
     def client(self) -> Any:
         """A boto3 client of the server, for arranging."""
         import boto3

@@ -22,10 +22,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # From the lowest up. A module imports from its own layer, without cycles, and from those below.
 LAYERS = (
     {"_errors"},
-    {"_secret", "_reference"},
-    {"_policy", "_store", "_deadline", "_timer", "_singleflight"},
+    {"_secret", "_reference", "_reading"},
+    {"_policy", "_backoff", "_store", "_stats", "_deadline", "_timer", "_flight", "_carrier", "_singleflight"},
     {"_sources", "testing"},
-    {"_cache", "_rotation"},
+    {"_cache", "_rotation", "_inject"},
     {"_default"},
     {"_runner", "_handler"},
     {""},

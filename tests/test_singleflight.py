@@ -23,8 +23,11 @@ from asecretcache import (
     _cache,
 )
 from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache._flight import Flight
+from asecretcache._singleflight import READ
 from asecretcache._timer import FetchTimer
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 NAME = "prod/db"
 VALUE = "hunter2"
@@ -38,15 +41,6 @@ def source() -> InMemorySource:
 @pytest.fixture
 def cache(source: InMemorySource) -> SecretCache:
     return SecretCache(source)
-
-
-async def until(condition) -> None:  # type: ignore[no-untyped-def]  # a lambda
-    """Let the loop turn until the condition holds."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    pytest.fail("it never came to be")
 
 
 @pytest.mark.every_loop
@@ -114,7 +108,7 @@ async def test_a_flight_cancelled_by_a_third_party_is_retried_once(cache: Secret
     caller = asyncio.create_task(cache.get_secret(NAME))
     await until(lambda: source.calls)
 
-    cache._flights._all()[0].task.cancel()
+    cache._flights._all()[0].carrier.task.cancel()
     source.resume()
 
     assert await caller == VALUE
@@ -128,8 +122,8 @@ async def test_a_flight_cancelled_twice_by_a_third_party_is_an_error(
     source.pause()
     caller = asyncio.create_task(cache.get_secret(NAME))
     for calls in (1, 2):
-        await until(lambda calls=calls: len(source.calls) == calls)
-        cache._flights._all()[0].task.cancel()
+        await until(lambda: len(source.calls) == calls)  # noqa: B023 - it is called in this very turn
+        cache._flights._all()[0].carrier.task.cancel()
 
     with pytest.raises(SecretUnavailableError, match="cancelled from outside"):
         await caller
@@ -252,7 +246,7 @@ def test_a_flight_that_never_began_on_a_closed_loop_is_swept(cache: SecretCache)
 
 
 async def _board_only(cache: SecretCache) -> None:
-    cache._flights.board(SecretRequest.of(NAME), refresh=False)
+    cache._flights.board([SecretRequest.of(NAME)], READ)
 
 
 def test_asyncio_run_ending_mid_fetch_is_quiet(
@@ -572,14 +566,14 @@ async def test_a_caller_cancelled_as_its_value_arrives_is_cancelled(
     cache: SecretCache, source: InMemorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its cancellation is neither lost nor does it harm the value, which is stored."""
-    keep = cache._flights._on_success
+    keep = cache._flights._on_landing
     caller = asyncio.create_task(cache.get_secret(NAME))
 
     def cancel_and_keep(*landed: object) -> None:
         caller.cancel()
         keep(*landed)  # type: ignore[arg-type]  # passed on as it came
 
-    monkeypatch.setattr(cache._flights, "_on_success", cancel_and_keep)
+    monkeypatch.setattr(cache._flights, "_on_landing", cancel_and_keep)
     await asyncio.wait([caller])
 
     assert caller.cancelled()
@@ -603,14 +597,21 @@ def test_flights_of_a_loop_that_only_rests_are_kept(cache: SecretCache, source: 
 
 async def test_closing_leaves_a_closed_loops_flight_alone(cache: SecretCache) -> None:
     """Nothing can be sent to a loop that is closed, and aclose doesn't try."""
+    flights: list[Flight] = []
+
+    async def board() -> None:
+        flights.extend(cache._flights.board([SecretRequest.of(NAME)], READ))
+
     other = asyncio.new_event_loop()
-    flight = cache._flights._start(SecretRequest.of(NAME), other, None, refresh=False)
+    thread = threading.Thread(target=lambda: other.run_until_complete(board()))
+    thread.start()
+    thread.join()
     other.close()
 
     await cache.aclose()
     cache._flights._sweep()
 
-    assert flight.landed
+    assert flights[0].landed
 
 
 def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(
@@ -663,7 +664,7 @@ async def test_waiters_are_woken_whatever_happens_in_storing(
         raise ArithmeticError
 
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    monkeypatch.setattr(cache._flights, "_on_success", fail)
+    monkeypatch.setattr(cache._flights, "_on_landing", fail)
 
     assert await asyncio.wait_for(cache.get_secret(NAME), 5) == VALUE
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -98,6 +100,34 @@ def test_storing_again_and_again_keeps_memory_flat() -> None:
     assert len(store._expiries) < 10
 
 
+MILLION = """
+import math, resource, sys
+from asecretcache import Secret, SecretRequest
+from asecretcache._store import Entry, Store
+
+store, peaks = Store(1024), []
+for number in range(1_000_000):
+    secret = Secret(name="n", arn=f"arn:{number}", version_id="v1", secret_string="v")
+    entry = Entry(secret, started=number, born=0.0, expires_at=float(number % 3 or math.inf))
+    store.put(SecretRequest(f"s{number}", None, "v1" if number % 2 else None), entry, now=number / 1000)
+    if number in (100_000, 999_999):
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+assert len(store) == len(store._order) == 1024
+assert store.evictions == 1_000_000 - 1024
+assert len(store.entries) <= 2 * 1024
+assert len(store._expiries) <= 3 * 1024 + 1
+assert max(len(store._versions), len(store._names), len(store._arns)) <= 1024
+assert peaks[1] < 1.1 * peaks[0], peaks
+"""
+
+
+def test_a_million_ids_leave_no_more_than_there_is_room_for() -> None:
+    """Of whatever the store keeps: names, their ARNs and versions go with what is evicted, and memory stays flat."""
+    # In a process of its own: what coverage and pytest keep isn't the store's, and the former makes it slow.
+    subprocess.run([sys.executable, "-c", MILLION], check=True, timeout=120)
+
+
 def test_an_entry_does_not_show_the_value() -> None:
     """Entries may appear in somebody's debugger."""
     assert "canary" not in repr(entry(1))
@@ -145,7 +175,7 @@ def test_the_store_agrees_with_a_plain_model(script: list[tuple[Any, ...]], max_
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_an_expiry_lies_within_the_jitter(ttl: float, jitter: float) -> None:
     """It is drawn from [ttl * (1 - jitter), ttl]."""
-    expires_at = FreshnessPolicy.of(ttl, jitter).expires_at(SecretRequest("a"), 0.0)
+    expires_at = FreshnessPolicy.of(ttl, jitter).expires_at(SecretRequest("a"), "arn", 0.0)
 
     assert ttl * (1 - jitter) <= expires_at <= ttl or math.isclose(expires_at, ttl * (1 - jitter))
 
@@ -154,13 +184,13 @@ def test_expiries_differ_from_draw_to_draw() -> None:
     """Environments that began together don't fetch together."""
     policy = FreshnessPolicy.of(3600, 0.1)
 
-    assert len({policy.expires_at(SecretRequest("a"), 0.0) for _ in range(100)}) > 90
+    assert len({policy.expires_at(SecretRequest("a"), "arn", 0.0) for _ in range(100)}) > 90
 
 
 @pytest.mark.parametrize(("ttl", "version_id"), [(None, None), (10.0, "v1")])
 def test_no_ttl_and_a_version_id_mean_no_expiry(ttl: float | None, version_id: str | None) -> None:
     """A version never changes, and ttl=None is for as long as the process lives."""
-    assert FreshnessPolicy.of(ttl, 0.1).expires_at(SecretRequest("a", None, version_id), 0.0) == math.inf
+    assert FreshnessPolicy.of(ttl, 0.1).expires_at(SecretRequest("a", None, version_id), "arn", 0.0) == math.inf
 
 
 @pytest.mark.parametrize(("now", "fresh"), [(9.0, False), (10.0, True), (19.0, True), (20.0, False)])

@@ -7,7 +7,7 @@ however far the import got, and a name that a version of botocore lacks does no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +31,11 @@ class _Meaning(NamedTuple):
 _MISSING = _Meaning(SecretNotFoundError, "there is no such secret or version in this account and region")
 _DELETED = _Meaning(SecretNotFoundError, "it is marked for deletion: restore it or ask for another")
 _DENIED = _Meaning(SecretAccessDeniedError, "access denied: allow secretsmanager:GetSecretValue on it")
+_BATCH_DENIED = _Meaning(
+    SecretAccessDeniedError,
+    "access denied: allow secretsmanager:BatchGetSecretValue besides GetSecretValue",
+)
+_BATCH_REFUSED = _Meaning(SecretCacheError, "Secrets Manager refused the batch")
 _ENCRYPTED = _Meaning(SecretDecryptionError, "it can't be decrypted: check its KMS key and allow kms:Decrypt")
 _THROTTLED = _Meaning(SecretThrottledError, "too many calls: Secrets Manager throttles")
 _DOWN = _Meaning(SecretUnavailableError, "Secrets Manager can't answer now")
@@ -174,7 +179,7 @@ def nonsense(secret_id: str | None) -> SecretUnavailableError:
     return SecretUnavailableError(_text(_NONSENSE, secret_id, None, None), secret_id=secret_id)
 
 
-def to_secret(response: object, request: SecretRequest) -> Secret | None:
+def to_secret(response: object, request: SecretRequest | None) -> Secret | None:
     """Return the record that an answer holds, or None where it makes no sense or answers another question.
 
     It never raises: the answer is a local of its frame.
@@ -193,7 +198,9 @@ def to_secret(response: object, request: SecretRequest) -> Secret | None:
     stages = [] if stages is None else stages
     if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
         return None
-    if not (created is None or isinstance(created, datetime)) or not _answers(request, name, arn, version_id):
+    if not (created is None or isinstance(created, datetime)):
+        return None
+    if request is not None and not _answers(request, name, arn, version_id):
         return None
     return Secret(
         name=name,
@@ -206,12 +213,42 @@ def to_secret(response: object, request: SecretRequest) -> Secret | None:
     )
 
 
+def to_batch(pages: Iterable[object], secret_ids: Sequence[str]) -> dict[str, Secret | SecretCacheError] | None:
+    """Return what the answers to a batch hold for each id, as far as they do, or None where they make no sense.
+
+    They name secrets by ARN and name, not by the id that was asked for. ARNs are matched first: a name means a secret
+    of the caller's own account, and another account's secret, asked for by its ARN, may have the same name.
+    """
+    secrets: list[Secret] = []
+    outcomes: dict[str, Secret | SecretCacheError] = {}
+    for page in pages:
+        values = page.get("SecretValues") if isinstance(page, Mapping) else None
+        errors = page.get("Errors") if isinstance(page, Mapping) else None
+        secrets += filter(None, (to_secret(value, None) for value in (values if isinstance(values, list) else ())))
+        for error in errors if isinstance(errors, list) else ():
+            secret_id, code, message = (_text_in(error, field) for field in ("SecretId", "ErrorCode", "Message"))
+            if secret_id in secret_ids:
+                outcomes[secret_id] = to_code_error(code, message, secret_id)[0]
+    for secret_id in sorted(secret_ids, key=lambda secret_id: not secret_id.startswith("arn:")):
+        found = next((secret for secret in secrets if _is_named(secret_id, secret.name, secret.arn)), None)
+        if found is not None and secret_id not in outcomes:
+            secrets.remove(found)
+            outcomes[secret_id] = found
+    return outcomes or None
+
+
+def _text_in(entry: object, field: str) -> str:
+    value = entry.get(field) if isinstance(entry, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
 def _answers(request: SecretRequest, name: str, arn: str, version_id: str) -> bool:
-    asked = request.secret_id
-    if request.version_id not in (None, version_id):
-        return False
+    return request.version_id in (None, version_id) and _is_named(request.secret_id, name, arn)
+
+
+def _is_named(secret_id: str, name: str, arn: str) -> bool:
     # A partial ARN lacks the hyphen and the random characters at the end.
-    return arn == asked or arn.startswith(f"{asked}-") if asked.startswith("arn:") else name == asked
+    return arn == secret_id or arn.startswith(f"{secret_id}-") if secret_id.startswith("arn:") else name == secret_id
 
 
 def _from_client_error(exc: BaseException, secret_id: str | None) -> tuple[SecretCacheError, bool]:
@@ -226,6 +263,12 @@ def _from_client_error(exc: BaseException, secret_id: str | None) -> tuple[Secre
     )
     if known:
         _strip(exc)
+    if getattr(exc, "operation_name", "") == "BatchGetSecretValue":
+        # What is wrong with the call as a whole need not be wrong with any of its secrets.
+        if isinstance(mapped, SecretAccessDeniedError):
+            mapped = _make(_BATCH_DENIED, secret_id, mapped.code, request_id)
+        elif code in _CODES and _CODES[code] is _ARGUMENTS:
+            mapped = _make(_BATCH_REFUSED, secret_id, mapped.code, request_id)
     # A refusal by STS or single sign-on is about the credentials, not about the secret.
     if getattr(exc, "operation_name", "") not in _OURS and not isinstance(
         mapped, SecretUnavailableError | SecretThrottledError

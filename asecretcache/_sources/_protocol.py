@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from asecretcache._errors import SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
 
 
@@ -26,6 +28,27 @@ class SecretSource(Protocol):
 
     async def aclose(self) -> None:
         """Release what the source holds; it isn't used afterwards."""
+        ...
+
+
+@runtime_checkable
+class BatchSource(SecretSource, Protocol):
+    """A source that can fetch several secrets with one call, for a cache with ``batch=True``."""
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of at most 20 secrets, or the error of each that can't be had.
+
+        An id that is missing in what is returned is fetched by itself.
+
+        Arguments:
+            secret_ids: names or ARNs, none twice.
+
+        Raises:
+            SecretUnavailableError: a time-out, no connection, an answer that makes no sense: each id gets it.
+            ConfigurationError: no call can succeed: each id gets it.
+            SecretCacheError: any other: the batch as a whole was refused, and each id is fetched by itself. After a
+                SecretAccessDeniedError no batch is tried again.
+        """
         ...
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
 from asecretcache._sources._client import LoopClients
-from asecretcache._sources._mapping import nonsense, to_error, to_secret
+from asecretcache._sources._mapping import nonsense, to_batch, to_error, to_secret
 from asecretcache._sources._redaction import redacted
 from asecretcache._timer import fetch_timer
+
+T = TypeVar("T")
 
 _SERVICE: Final = "secretsmanager"
 # One try of three, and room for the back-off between them, must fit into the time that a fetch has.
@@ -78,6 +80,35 @@ class SecretsManagerSource:
             arguments["VersionId"] = request.version_id
         if request.version_stage is not None:
             arguments["VersionStage"] = request.version_stage
+        (secret,) = await self._call(
+            lambda client: _pages(client.get_secret_value, arguments),
+            lambda pages: [secret] if (secret := to_secret(pages[0], request)) else None,
+            request.secret_id,
+        )
+        return secret
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
+
+        What comes in several pages takes a call for each. Needs secretsmanager:BatchGetSecretValue besides
+        GetSecretValue on each secret.
+
+        Raises:
+            SecretCacheError: a subclass that says why the batch as a whole could not be had.
+        """
+        return await self._call(
+            lambda client: _pages(client.batch_get_secret_value, {"SecretIdList": list(secret_ids)}),
+            lambda pages: to_batch(pages, secret_ids),
+            None,
+        )
+
+    async def _call(
+        self,
+        send: Callable[[Any], Awaitable[list[Any]]],
+        read: Callable[[list[Any]], T | None],
+        secret_id: str | None,
+    ) -> T:
+        """Return what ``read`` makes of the answer; None from it means that the answer makes no sense."""
         here = self._clients.here()
         cause: BaseException | None = None
         error: SecretCacheError
@@ -92,18 +123,16 @@ class SecretsManagerSource:
             with redacted():
                 client = await here.acquire()
                 try:
-                    response = await client.get_secret_value(**arguments)
+                    outcome = read(await send(client))
                 finally:
                     here.release()
         except Exception as exc:  # noqa: BLE001  # the SDK's parsers let anything out
-            error, tellable = to_error(exc, request.secret_id)
+            error, tellable = to_error(exc, secret_id)
             cause = exc if tellable else None
         else:
-            secret = to_secret(response, request)
-            del response
-            if secret is not None:
-                return secret
-            error = nonsense(request.secret_id)
+            if outcome is not None:
+                return outcome
+            error = nonsense(secret_id)
         finally:
             here.slots.release()
         # Out here no exception is being handled, so that __context__ is empty.
@@ -137,6 +166,17 @@ class SecretsManagerSource:
     async def aclose(self) -> None:
         """Close the clients: this loop's now, those of other live loops soon after. Idempotent."""
         await self._clients.aclose()
+
+
+async def _pages(operation: Callable[..., Awaitable[Any]], arguments: Mapping[str, Any]) -> list[Any]:
+    """Call until no answer names a next one."""
+    pages = [await operation(**arguments)]
+    tokens: set[str] = set()
+    while isinstance(pages[-1], Mapping) and (token := pages[-1].get("NextToken")) and token not in tokens:
+        # One that comes back would lead round in a circle until the time is over.
+        tokens.add(token)
+        pages.append(await operation(**arguments, NextToken=token))
+    return pages
 
 
 class _Opener:

@@ -1,0 +1,150 @@
+"""One fetch under way, and those who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Collection
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from asecretcache._deadline import Deadline
+from asecretcache._errors import SecretCacheError, SecretUnavailableError
+from asecretcache._secret import Secret, SecretRequest
+
+# The order of the starts; one for the process, so that it goes on in the child of a fork, which has the values.
+_sequence: Final = itertools.count(1)
+
+
+class Waiting(Protocol):
+    """A fetch that may itself wait for others."""
+
+    awaits: set[Flight]
+
+
+class Flight:
+    """One fetch under way and those who wait for it; it belongs to the loop that it was started on.
+
+    It has landed with a ``secret``, with an ``error``, or with neither, which means that it was cancelled. ``arms``
+    tells whether its failure counts for the spacing of retries.
+    """
+
+    __slots__ = (
+        "arms",
+        "born",
+        "carrier",
+        "error",
+        "is_background",
+        "is_refresh",
+        "landed",
+        "loop",
+        "request",
+        "secret",
+        "started",
+        "storable",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        request: SecretRequest,
+        loop: asyncio.AbstractEventLoop,
+        born: float,
+        *,
+        refresh: bool = False,
+        background: bool = False,
+    ) -> None:
+        self.request = request
+        self.loop = loop
+        self.born = born
+        self.is_refresh = refresh
+        self.is_background = background
+        self.arms = False
+        self.started = next(_sequence)
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.landed = False
+        self.storable = True
+        self.secret: Secret | None = None
+        self.error: SecretCacheError | None = None
+        self.carrier: Any = None
+
+    @property
+    def key(self) -> tuple[SecretRequest, bool]:
+        """What callers join it by."""
+        return self.request, self.is_refresh
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it, or it was started for nobody in particular."""
+        return bool(self.waiters) or self.is_background
+
+    def settle(self, outcome: object) -> None:
+        """Take what the source gave: a Secret, one of our errors, or by mistake anything else."""
+        if isinstance(outcome, Secret):
+            self.secret = outcome
+        elif isinstance(outcome, SecretCacheError):
+            self.error = outcome.with_traceback(None)
+        else:
+            secret_id = self.request.secret_id
+            msg = f"the fetch of secret {secret_id!r} returned {type(outcome).__name__} instead of a Secret"
+            self.error = SecretUnavailableError(msg, secret_id=secret_id)
+
+    def wake_waiters(self) -> None:
+        """Let those who wait look at the outcome."""
+        if not self.loop.is_closed():
+            for future in self.waiters:
+                _wake(future)
+
+
+# The carrier whose fetch is running here; in the carrier's own context, so a caller's context never holds one.
+current_carrier: ContextVar[Waiting | None] = ContextVar("asecretcache.carrier", default=None)
+
+
+async def wait_for_all(flights: Collection[Flight], deadline: Deadline | None) -> None:
+    """Wait until all have landed, or until the deadline.
+
+    The waiter's own cancellation ends the fetches that nobody else waits for.
+    """
+    await _wait_until(flights, None if deadline is None else deadline.at)
+    if deadline is not None and deadline.at is None:
+        # The invocation ended meanwhile, and left the waiter running: its deadline is none any more.
+        await _wait_until([flight for flight in flights if not flight.landed], None)
+
+
+async def _wait_until(flights: Collection[Flight], at: float | None) -> None:
+    loop = asyncio.get_running_loop()
+    # A future for each waiter and flight, which only wakes: to cancel it harms nobody else.
+    waits = [(flight, loop.create_future()) for flight in flights]
+    alarm: Any = None if at is None else loop.call_at(at, _wake_all, [future for _, future in waits])
+    carrier = current_carrier.get()
+    if carrier is not None:
+        carrier.awaits.update(flights)
+    for flight, future in waits:
+        flight.waiters.add(future)
+    try:
+        for _, future in waits:
+            await future
+    except asyncio.CancelledError:
+        for flight, future in waits:
+            flight.waiters.discard(future)
+        for flight in flights:
+            if not flight.waiters:
+                flight.carrier.let_go()
+        raise
+    finally:
+        for flight, future in waits:
+            flight.waiters.discard(future)
+        if alarm is not None:
+            alarm.cancel()
+        if carrier is not None:
+            carrier.awaits.difference_update(flights)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _wake_all(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        _wake(future)

@@ -1,0 +1,178 @@
+"""SecretCache.inject: secrets as keyword arguments."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from asecretcache import ConfigurationError, SecretCache, SecretErrorGroup, SecretFormatError
+from asecretcache.testing import InMemorySource, ManualClock
+
+PASSWORD = "canary-hunter2"
+
+
+@pytest.fixture
+def source() -> InMemorySource:
+    return InMemorySource({"prod/db": f'{{"user": "app", "password": "{PASSWORD}"}}', "prod/api": "key-1"})
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(source: InMemorySource, clock: ManualClock) -> SecretCache:
+    return SecretCache(source, clock=clock, ttl=100, jitter=0)
+
+
+async def test_secrets_are_passed_at_each_call_and_are_fresh(
+    cache: SecretCache, source: InMemorySource, clock: ManualClock
+) -> None:
+    """Nothing is fetched before the first call, each secret once then, and a rotated one arrives after the ttl."""
+
+    @cache.inject(password="prod/db:password", user="prod/db:user", api_key="prod/api")
+    async def connect(host: str, *, user: str, password: str, api_key: str) -> tuple[str, ...]:
+        return host, user, password, api_key
+
+    assert not source.calls
+    for _ in range(2):
+        assert await connect("here") == ("here", "app", PASSWORD, "key-1")
+    assert len(source.calls) == 2
+
+    source.rotate("prod/api", "key-2")
+    clock.advance(100)
+    assert (await connect("here"))[3] == "key-2"
+
+
+async def test_it_is_still_the_function(cache: SecretCache) -> None:
+    """Name, docstring and kind; its signature from outside lacks what is injected."""
+
+    @cache.inject(password="prod/db:password")
+    async def connect(host: str, password: str, port: int = 5432) -> str:
+        """Connect."""
+        return f"{host}:{port}"
+
+    assert (connect.__name__, connect.__doc__) == ("connect", "Connect.")
+    assert inspect.iscoroutinefunction(connect)
+    assert str(inspect.signature(connect)) == "(host: 'str', port: 'int' = 5432) -> 'str'"
+    assert await connect("here") == "here:5432"
+
+
+async def test_a_caller_may_override_an_argument(cache: SecretCache, source: InMemorySource) -> None:
+    """By keyword or by position, and then that secret isn't fetched."""
+
+    @cache.inject(password="prod/db:password", api_key="prod/api")
+    async def connect(host: str, password: str, *, api_key: str) -> tuple[str, ...]:
+        return host, password, api_key
+
+    assert await connect("here", "mine", api_key="mine too") == ("here", "mine", "mine too")
+    assert await connect("here", password="mine", api_key="mine too") == ("here", "mine", "mine too")
+    assert not source.calls
+
+    assert await connect("here", "mine") == ("here", "mine", "key-1")
+    assert [call.secret_id for call in source.calls] == ["prod/api"]
+
+
+async def test_methods_and_any_keywords(cache: SecretCache) -> None:
+    """It works on methods, on class methods from below, and on functions that take **kwargs."""
+
+    class Client:
+        @cache.inject(api_key="prod/api")
+        async def own(self, path: str, api_key: str) -> str:
+            return f"{type(self).__name__} {path} {api_key}"
+
+        @classmethod
+        @cache.inject(api_key="prod/api")
+        async def of_class(cls, *, api_key: str) -> str:
+            return f"{cls.__name__} {api_key}"
+
+        @staticmethod
+        @cache.inject(api_key="prod/api")
+        async def static(api_key: str) -> str:
+            return api_key
+
+    @cache.inject(api_key="prod/api", self="prod/db:user")
+    async def anything(api_key: str = "", /, **kwargs: Any) -> dict[str, Any]:
+        return kwargs
+
+    assert await Client().own("/x") == "Client /x key-1"
+    assert await Client.of_class() == "Client key-1"
+    assert await Client.static() == "key-1"
+    assert await anything() == {"api_key": "key-1", "self": "app"}
+
+
+async def test_failures_are_those_of_the_cache(cache: SecretCache) -> None:
+    """All that could not be had, together; the function isn't called."""
+
+    @cache.inject(a="missing", b="prod/api")
+    async def never(a: str, b: str) -> None:
+        pytest.fail("it was called")
+
+    @cache.inject(a="prod/db:nokey")
+    async def nor(a: str) -> None:
+        pytest.fail("it was called")
+
+    with pytest.raises(SecretErrorGroup, match="'missing'"):
+        await never()
+    with pytest.raises(SecretErrorGroup) as caught:
+        await nor()
+    assert isinstance(caught.value.exceptions[0], SecretFormatError)
+
+
+async def test_no_frame_of_ours_shows_a_value(cache: SecretCache) -> None:
+    """When the function raises, or can't be called, or a secret can't be had."""
+
+    @cache.inject(password="prod/db:password")
+    async def connect(password: str) -> None:
+        del password
+        raise ArithmeticError
+
+    @cache.inject(password="prod/db:password")
+    async def needs_more(host: str, password: str) -> None:
+        pytest.fail("it was called")
+
+    @cache.inject(password="prod/db:password", key="missing")
+    async def lacks(password: str, key: str) -> None:
+        pytest.fail("it was called")
+
+    calls: tuple[tuple[Callable[[], Coroutine[Any, Any, None]], type[Exception]], ...] = (
+        (connect, ArithmeticError),
+        (lambda: connect(password=PASSWORD), ArithmeticError),
+        (needs_more, TypeError),
+        (lambda: lacks(password=PASSWORD), SecretErrorGroup),
+    )
+    for call, error in calls:
+        with pytest.raises(error) as caught:
+            await call()
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+        assert PASSWORD not in shown
+
+
+def test_mistakes_are_told_when_it_is_applied(cache: SecretCache) -> None:
+    """Not at the first call."""
+
+    async def connect(password: str) -> None:
+        del password
+
+    async def positional(password: str, /) -> None:
+        del password
+
+    def sync(password: str) -> None:
+        del password
+
+    with pytest.raises(ConfigurationError, match="inject is given"):
+        cache.inject()
+    with pytest.raises(ConfigurationError, match="names no secret"):
+        cache.inject(password=":password")
+    with pytest.raises(ConfigurationError, match=r"passwort=, which .*connect doesn't take"):
+        cache.inject(passwort="prod/db:password")(connect)
+    with pytest.raises(ConfigurationError, match="doesn't take by keyword"):
+        cache.inject(password="prod/db:password")(positional)
+    for other in (sync, staticmethod(connect), "prod/db"):
+        with pytest.raises(ConfigurationError, match="async def"):
+            cache.inject(password="prod/db:password")(other)  # type: ignore[arg-type]  # the mistake

@@ -1,0 +1,341 @@
+"""call_with_secret: one call with what is in memory, and one more with what has replaced it."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import Any
+
+import pytest
+
+from asecretcache import (
+    ConfigurationError,
+    Secret,
+    SecretAccessDeniedError,
+    SecretCache,
+    SecretFormatError,
+    SecretNotFoundError,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
+from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
+
+NAME = "prod/db"
+
+
+class RefusedError(Exception):
+    """The database's."""
+
+
+class Database:
+    """Accepts one password at a time, and knows how often it was asked."""
+
+    def __init__(self, password: str) -> None:
+        self.password = password
+        self.asked: list[str | None] = []
+
+    async def connect(self, secret: Secret) -> str:
+        self.asked.append(secret.secret_string)
+        await asyncio.sleep(0)
+        if secret.secret_string != self.password:
+            raise RefusedError
+        return f"connected with {secret.version_id[-1]}"
+
+
+@pytest.fixture
+def source() -> InMemorySource:
+    return InMemorySource({NAME: "one"})
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database("one")
+
+
+@pytest.fixture
+def cache(source: InMemorySource) -> SecretCache:
+    return SecretCache(source)
+
+
+def sped_up(cache: SecretCache, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """Let waiting take no time, on a clock that waiting moves."""
+    clock = ManualClock(0.0)
+    cache._rotations.monotonic = clock
+    sleep = asyncio.sleep
+
+    async def pass_quickly(seconds: float) -> None:
+        clock.advance(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("asecretcache._rotation.asyncio.sleep", pass_quickly)
+    return clock
+
+
+async def test_what_works_is_called_once(cache: SecretCache, source: InMemorySource, database: Database) -> None:
+    """With the secret in memory."""
+    for _ in range(2):
+        assert await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) == "connected with 1"
+
+    assert len(source.calls) == 1
+    assert database.asked == ["one", "one"]
+
+
+@pytest.mark.every_loop
+async def test_after_a_rotation_it_is_called_once_more_with_the_new_version(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """One refresh; from then on the new version is in memory."""
+    await cache.get(NAME)
+    source.rotate(NAME, "two")
+    database.password = "two"
+
+    for _ in range(2):
+        assert await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) == "connected with 2"
+
+    assert database.asked == ["one", "two", "two"]
+    assert len(source.calls) == 2
+
+
+async def test_all_whose_call_fails_at_the_same_time_share_one_refresh(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """However many they are, and also those that fail a little later."""
+    await cache.get(NAME)
+    source.rotate(NAME, "two")
+    database.password = "two"
+    source.pause()
+    callers = [
+        asyncio.create_task(cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError)) for _ in range(200)
+    ]
+    await until(lambda: len(source.calls) == 2)
+    late = asyncio.create_task(cache.call_with_secret(NAME, database.connect, refresh_on=(RefusedError, OSError)))
+    await until(lambda: len(database.asked) == 201)
+    source.resume()
+
+    assert set(await asyncio.gather(*callers, late)) == {"connected with 2"}
+    assert len(source.calls) == 2
+
+
+async def test_a_newer_version_in_memory_costs_no_refresh(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """Somebody else has fetched it while this call was under way."""
+
+    async def overtaken(secret: Secret) -> str:
+        if not database.asked:
+            source.rotate(NAME, "two")
+            database.password = "two"
+            await cache.refresh(NAME)
+        return await database.connect(secret)
+
+    assert await cache.call_with_secret(NAME, overtaken, refresh_on=RefusedError) == "connected with 2"
+    assert len(source.calls) == 2
+
+
+async def test_while_the_label_is_behind_it_is_refreshed_less_and_less_often(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has the new password already; the label follows a second later, and nobody sees a failure."""
+    clock = sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    database.password = "two"
+    fetch = source.fetch
+
+    async def fetch_with_label(request: Any) -> Secret:
+        if clock.now >= 1.0 and len(source._versions[NAME]) == 1:
+            source.rotate(NAME, "two")
+        return await fetch(request)
+
+    cache._flights.fetches = cache._flights.fetches._replace(one=fetch_with_label)
+    callers = [cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) for _ in range(50)]
+
+    assert set(await asyncio.gather(*callers)) == {"connected with 2"}
+    assert len(source.calls) <= 1 + 6
+
+
+async def test_patience_ends_with_the_functions_own_error(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new version comes: what the function raised is raised, as it was."""
+    sped_up(cache, monkeypatch)
+    database.password = "something else"
+    raised = RefusedError("as it was")
+
+    async def refuse(secret: Secret) -> None:
+        raise raised
+
+    with pytest.raises(RefusedError) as caught:
+        await cache.call_with_secret(NAME, refuse, refresh_on=RefusedError, patience=0.35)
+
+    assert caught.value is raised
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    # At once, and after 0.1 and 0.2 s more.
+    assert len(source.calls) == 1 + 3
+
+
+async def test_without_patience_there_is_one_refresh(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """patience=0 is for those who can't wait."""
+    database.password = "something else"
+    with pytest.raises(RefusedError):
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=0)
+
+    assert len(source.calls) == 2
+    assert database.asked == ["one"]
+
+
+async def test_no_wait_outlasts_the_invocation(cache: SecretCache, database: Database) -> None:
+    """Then there is no time for more refreshes."""
+    await cache.get(NAME)
+    database.password = "something else"
+    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.05))
+
+    async with asyncio.timeout(2):
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=60)
+
+
+async def test_a_second_refusal_is_raised(cache: SecretCache, source: InMemorySource, database: Database) -> None:
+    """Once more means once."""
+    await cache.get(NAME)
+    source.rotate(NAME, "two")
+    database.password = "three"
+
+    with pytest.raises(RefusedError):
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError)
+    assert database.asked == ["one", "two"]
+
+
+async def test_any_other_error_is_raised_at_once(cache: SecretCache, source: InMemorySource) -> None:
+    """Only refresh_on speaks of the secret."""
+
+    async def fail(secret: Secret) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await cache.call_with_secret(NAME, fail, refresh_on=RefusedError)
+    assert len(source.calls) == 1
+
+
+@pytest.mark.parametrize("error", [SecretUnavailableError("down"), SecretThrottledError("slow down")])
+async def test_a_refresh_that_fails_for_a_moment_is_tried_again(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
+    """It may come to be within the patience."""
+    sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    source.rotate(NAME, "two")
+    database.password = "two"
+    source.fail(error, times=2)
+
+    assert await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) == "connected with 2"
+    assert len(source.calls) == 4
+
+
+@pytest.mark.parametrize("error", [SecretAccessDeniedError("no"), SecretNotFoundError("gone")])
+async def test_a_refresh_that_is_refused_ends_with_the_functions_own_error(
+    cache: SecretCache, source: InMemorySource, database: Database, error: Any
+) -> None:
+    """That is what the caller can handle."""
+    await cache.get(NAME)
+    database.password = "two"
+    source.fail(error)
+
+    with pytest.raises(RefusedError):
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError)
+    assert len(source.calls) == 2
+
+
+async def test_no_secret_at_all_is_the_caches_error(cache: SecretCache, database: Database) -> None:
+    """As by get."""
+    with pytest.raises(SecretNotFoundError):
+        await cache.call_with_secret("missing", database.connect, refresh_on=RefusedError)
+
+
+async def test_callers_that_come_later_keep_the_pace_and_after_a_minute_begin_anew(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that is wrong for good costs a refresh every two seconds at most, whoever asks."""
+    clock = sped_up(cache, monkeypatch)
+    database.password = "something else"
+
+    async def call(patience: float) -> None:
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=patience)
+
+    await call(10)
+    calls = len(source.calls)
+    for _ in range(20):
+        await call(0)
+    assert len(source.calls) <= calls + 1
+
+    clock.advance(70)
+    calls = len(source.calls)
+    await call(0.35)
+    assert len(source.calls) == calls + 3
+
+
+async def test_what_is_remembered_of_paces_is_bounded(source: InMemorySource) -> None:
+    """The oldest is forgotten."""
+    cache = SecretCache(source, max_size=2)
+    for name in "abcd":
+        cache._rotations._claim(name)
+
+    assert list(cache._rotations._paces) == ["c", "d"]
+
+
+async def test_an_arn_is_its_names(cache: SecretCache, source: InMemorySource, database: Database) -> None:
+    """Refreshes by either are the same refreshes."""
+    arn = (await cache.get(NAME)).arn
+    source.rotate(NAME, "two")
+    database.password = "two"
+    source.pause()
+    callers = [
+        asyncio.create_task(cache.call_with_secret(each, database.connect, refresh_on=RefusedError))
+        for each in (NAME, arn)
+    ]
+    await until(lambda: len(source.calls) == 2)
+    await until(lambda: len(database.asked) == 2)
+    source.resume()
+
+    assert set(await asyncio.gather(*callers)) == {"connected with 2"}
+    assert len(source.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"function": "connect"}, "function is called"),
+        ({"refresh_on": "RefusedError"}, "refresh_on is"),
+        ({"refresh_on": ()}, "refresh_on is"),
+        ({"refresh_on": BaseException}, "refresh_on is"),
+        ({"refresh_on": RefusedError("x")}, "refresh_on is"),
+        ({"patience": -1}, "patience"),
+        ({"secret_id": "a:b"}, "colon"),
+    ],
+)
+async def test_a_mistake_is_told_before_anything_is_done(
+    cache: SecretCache, source: InMemorySource, arguments: dict[str, Any], says: str
+) -> None:
+    """Not when the database refuses."""
+    right: dict[str, Any] = {"secret_id": NAME, "function": Database("x").connect, "refresh_on": RefusedError}
+    with pytest.raises(ConfigurationError, match=says):
+        await cache.call_with_secret(**(right | arguments))
+    assert not source.calls
+
+
+async def test_no_frame_shows_the_value(source: InMemorySource) -> None:
+    """The function's error passes through ours."""
+    source.rotate(NAME, "canary-hunter2")
+    cache = SecretCache(source)
+
+    async def refuse(secret: Secret) -> None:
+        raise SecretFormatError
+
+    with pytest.raises(SecretFormatError) as caught:
+        await cache.call_with_secret(NAME, refuse, refresh_on=SecretFormatError, patience=0)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "canary" not in shown
