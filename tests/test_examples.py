@@ -55,7 +55,7 @@ def test_the_articles_port_fetches_once(moto: MotoServer) -> None:
     assert moto.calls() == 1
 
 
-@pytest.mark.parametrize("module", ["several_secrets", "asyncio_run"])
+@pytest.mark.parametrize("module", ["several_secrets", "asyncio_run", "typed_settings"])
 def test_a_handler_with_several_secrets_fetches_each_once(moto: MotoServer, module: str) -> None:
     """Three invocations of two secrets, two calls, on one loop or on a loop for each."""
     assert run(INVOKE.format(module=module)) == ["{'user': 'app', 'has_key': True}"] * 3

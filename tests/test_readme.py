@@ -1,4 +1,4 @@
-"""The README's code runs as it stands there, and its commands exist."""
+"""The code of the README and of docs/ runs as it stands there, and the README's commands exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from moto_server import MotoServer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    )
+]
 
 RUN = """
 import sys
@@ -25,8 +32,8 @@ else:
 """
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"block-{number}" for number in range(len(BLOCKS))])
-def test_a_block_of_the_readme_runs(block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_runs(block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> None:
     """Pasted into a file and invoked twice, it works, quietly, and pays for each version of a secret once."""
     moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
     moto_server.create("prod/api", "key-0")
@@ -42,7 +49,9 @@ def test_a_block_of_the_readme_runs(block: str, moto_server: MotoServer, aws_env
         {"prod/api"} if "bootstrap()" in block else set()
     )
     calls = 0 if "InMemorySource" in block else len(named) + block.count("AWSPREVIOUS")
-    assert moto_server.calls() == calls
+    together = moto_server.calls("BatchGetSecretValue")
+    assert together == ("batch=True" in block)
+    assert moto_server.calls() == (0 if together else calls)
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
