@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import traceback
 from typing import Any
 
@@ -77,6 +78,22 @@ async def test_without_a_value_it_is_a_typed_error_until_the_fault_is_over(
         clock.advance(2.0)  # The answer that there are too many calls is held for a second.
         assert await value(cache) == OLD
     await source.aclose()
+
+
+@every_fault
+def test_a_loop_that_ends_during_the_fault_leaves_nothing_behind(
+    fault_server: FaultServer, source: SecretsManagerSource, fault: Fault
+) -> None:
+    """Neither a socket that waits for its peer nor a warning; and on the next loop the first call brings the value."""
+    clock = ManualClock()
+    cache = SecretCache(source, fetch_timeout=timeout(fault), clock=clock)
+    fault.befall(fault_server)
+    check(asyncio.run(failure(cache)), fault)
+    gc.collect()
+
+    fault_server.recover()
+    clock.advance(2.0)  # As above.
+    assert asyncio.run(value(cache)) == OLD
 
 
 @every_fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -162,6 +163,32 @@ def _drop_all(clients: MutableMapping[_Loop, LoopClient]) -> None:
         # The generator of a running loop is ended by that loop: its finalizer hook calls it from any thread.
         if not loop.is_running():
             client.drop()
+
+
+def part_at_once(client: Any) -> Any:
+    """Let a client of aiobotocore's drop the connections it gives up, without a farewell; return the client.
+
+    asyncio waits up to 30 s for the peer's end of TLS. A peer that hangs or was forgotten by a gateway owes it for
+    ever, and most loops end before: their sockets would stay open, and warn.
+    """
+    with suppress(AttributeError):  # Versions that have other names for these are polite.
+        session = client._endpoint.http_session
+        session._create_connector = functools.partial(_brusque, session._create_connector)
+    return client
+
+
+def _brusque(create: Callable[..., Any], *arguments: Any) -> Any:
+    connector = create(*arguments)
+    with suppress(AttributeError):
+        connector._factory = functools.partial(_abortive, connector._factory)
+    return connector
+
+
+def _abortive(create: Callable[[], Any]) -> Any:
+    protocol = create()
+    with suppress(AttributeError):
+        protocol.close = protocol.abort
+    return protocol
 
 
 def _detached(client: Any) -> Iterator[Any]:

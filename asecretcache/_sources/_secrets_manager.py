@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._client import LoopClients
+from asecretcache._sources._client import LoopClients, part_at_once
 from asecretcache._sources._mapping import nonsense, to_batch, to_error, to_secret
 from asecretcache._sources._redaction import redacted
 from asecretcache._timer import fetch_timer
@@ -253,7 +253,7 @@ class _Opening:
 
     async def __aenter__(self) -> Any:
         self._inner = await self._make()
-        return await self._inner.__aenter__()
+        return part_at_once(await self._inner.__aenter__())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
