@@ -39,6 +39,7 @@ from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableS
 from asecretcache._sources._secrets_manager import SecretsManagerSource
 from asecretcache._stats import CacheStats, Counters
 from asecretcache._store import Entry, Store
+from asecretcache._timer import FetchTimer, fetch_timer
 
 T = TypeVar("T")
 
@@ -412,7 +413,12 @@ class SecretCache:
     async def _prefetch(self, requests: Iterable[SecretRequest]) -> None:
         self._check_open()
         if isinstance(self._source, WarmableSource):
-            await self._source.warm()
+            # A client that is made now is to have the time-outs that it would have if a fetch made it.
+            token = fetch_timer.set(FetchTimer(self._fetch_timeout, self._now, time.monotonic))
+            try:
+                await self._source.warm()
+            finally:
+                fetch_timer.reset(token)
         raise_failures(await self._obtain_many(requests, PREFETCH))
 
     async def _read(

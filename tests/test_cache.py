@@ -22,6 +22,7 @@ from asecretcache import (
     SecretUnavailableError,
 )
 from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache._timer import fetch_timer
 from asecretcache.testing import InMemorySource, ManualClock
 
 TEXT, BINARY, JSON = "prod/db", "prod/key", "prod/config"
@@ -207,6 +208,20 @@ async def test_prefetch_warms_the_source_and_fills_the_memory() -> None:
 
     assert source.warmed == 1
     assert cache.peek(TEXT)
+
+
+async def test_prefetch_tells_the_source_how_long_a_fetch_may_take() -> None:
+    """The client that warm() makes is the one that the fetches use, so its time-outs must suit them."""
+
+    class Warmable(InMemorySource):
+        async def warm(self) -> None:
+            timer = fetch_timer.get()
+            assert timer
+            assert timer.seconds == 3.0
+
+    await SecretCache(Warmable(), fetch_timeout=3.0).prefetch()
+
+    assert fetch_timer.get() is None
 
 
 async def test_never_more_than_max_size(source: InMemorySource) -> None:
