@@ -573,7 +573,7 @@ def test_a_run_per_invocation_is_quiet(
 
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("server", ["aws_raw", "tls_server"])
-@pytest.mark.parametrize("then", ["drop", "new loop", "still open"])
+@pytest.mark.parametrize("then", ["drop", "new loop", "still open", "run again"])
 def test_a_loop_that_just_ends_is_quiet(
     request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
@@ -588,13 +588,15 @@ def test_a_loop_that_just_ends_is_quiet(
         source = SecretsManagerSource()
         loop = factory()
         loop.run_until_complete(source.fetch(NAME))
-        if then != "still open":
+        if then in {"drop", "new loop"}:
             loop.close()
         if then == "new loop":
             asyncio.run(fetched(source))
             assert len(source._clients._clients) <= 1
         del source
         gc.collect()
+        if then == "run again":
+            loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 
     quietly(script, caplog)

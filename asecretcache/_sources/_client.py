@@ -211,9 +211,11 @@ def _detached(client: Any) -> Iterator[Any]:
 def _hush(transport: Any, *, abort: bool) -> None:
     """Close a transport of a loop that doesn't run; uvloop's own closes with its loop."""
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-    for each in (transport, inner):
+    for each in (inner, transport):
         if each is None:
             continue
+        with suppress(Exception):
+            each._call_connection_lost = _nothing
         if abort:  # pragma: no branch - False is for the child of a fork, which isn't measured
             # It marks itself closed before it fails for want of a loop.
             with suppress(Exception):
@@ -223,6 +225,10 @@ def _hush(transport: Any, *, abort: bool) -> None:
         with suppress(Exception):
             each._sock.close()
             each._sock = None
+
+
+def _nothing(_: object) -> None:
+    """What a loop that is run again has left to do for a connection that was ended meanwhile."""
 
 
 # Who to tell of a fork, and what its child inherited and must neither use nor finalize.
