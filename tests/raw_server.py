@@ -113,7 +113,7 @@ class RawServer(socketserver.ThreadingTCPServer):
         self.server_close()
         # Bound and not listening: nobody else gets the port, be it as the near end of a connection to itself.
         self._held = socket.socket()
-        self._held.bind(self.server_address)  # type: ignore[arg-type]  # typeshed allows for other families
+        self._held.bind(self.server_address)
 
     def recover(self) -> None:
         """Refuse and break off no more, and end the connections that hang."""
@@ -139,6 +139,19 @@ class RawServer(socketserver.ThreadingTCPServer):
         with self._changed:
             for connection in self._open:
                 connection.forgotten = True
+
+    def take(self, request: bytes) -> None:
+        """Keep account of the requests."""
+        with self._changed:
+            self.requests.append(request)
+            self.arrived.set()
+            self._changed.notify_all()
+
+    def wait_for_requests(self, count: int, seconds: float = 30) -> None:
+        """Return when so many have arrived."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.requests) >= count, seconds):
+                raise TimeoutError(f"{len(self.requests)} requests of {count} arrived")
 
     def note(self, connection: Connection, *, is_open: bool) -> None:
         """Keep account of the open connections."""
@@ -176,14 +189,13 @@ class Connection(socketserver.StreamRequestHandler):
                 head += line
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.partition(b":")[2])
-            self.server.requests.append(head + self.rfile.read(length))
-            self.server.arrived.set()
-            if self.forgotten:
-                self.rfile.read()  # Until the client gives up.
-                return
+            self.server.take(head + self.rfile.read(length))
             if any(self._breaks(stage) for stage in Stage):
                 return
             self.server.let_go.wait()
+            if self.forgotten:
+                self.rfile.read()  # Until the client gives up.
+                return
             self.wfile.write(self.server.bytes)
 
     def _breaks(self, stage: Stage) -> bool:

@@ -602,6 +602,27 @@ def test_a_loop_that_just_ends_is_quiet(
     quietly(script, caplog)
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("server", ["aws_raw", "tls_server"])
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+def test_connections_that_ended_while_the_loop_stood_still_are_not_used(
+    request: pytest.FixtureRequest, factory: Callable[[], asyncio.AbstractEventLoop], server: str, reset: bool
+) -> None:
+    """Between two runs of a loop nobody hears of their end; the first attempt after it succeeds nevertheless."""
+    raw: RawServer = request.getfixturevalue(server)
+    source, clock = SecretsManagerSource(), Clock()
+    source._clients._clock = clock
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(source.fetch(NAME))
+        clock.now += 5
+        raw.drop(reset=reset)
+        runner.run(source.fetch(NAME))
+        runner.run(source.aclose())
+
+    assert len(raw.requests) == raw.connections == 2
+    assert b"attempt=1" in raw.requests[-1]
+
+
 def test_a_loop_that_is_run_again_after_its_generators_ended_gets_a_client(aws_raw: RawServer) -> None:
     """shutdown_asyncgens ends the client, and the next fetch makes another."""
     source, loop = SecretsManagerSource(), asyncio.new_event_loop()

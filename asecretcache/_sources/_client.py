@@ -20,6 +20,10 @@ _Loop = asyncio.AbstractEventLoop
 # Load balancers and NAT gateways drop idle connections, and over a freeze nobody sees the end of them. A request on a
 # dead socket costs the SDK's back-off; a new client costs some milliseconds.
 MAX_IDLE: Final = 20.0
+# While the loop stands still, as between invocations, nobody hears of connections that end: their news come with the
+# loop's next turns, of which TLS takes several.
+_SETTLED: Final = 1.0
+_TURNS: Final = 4
 _CLOSING: Final = 1.0
 
 
@@ -42,6 +46,9 @@ class LoopClient:
             idle = self._clock() - self._used_at
             if self._lifetime is not None and not self._users and not 0 <= idle <= MAX_IDLE:
                 await self.aclose()
+            elif self._lifetime is not None and idle > _SETTLED:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
             # shutdown_asyncgens may have ended the generator of a loop that is run again.
             if self._lifetime is None or getattr(self._lifetime, "ag_frame", None) is None:
                 self._lifetime = None
