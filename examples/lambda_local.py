@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -127,8 +128,17 @@ class LambdaEnvironment:
             "PYTHONPATH": str(folder),
             **(environ or {}),
         }
+        # With AWS_LAMBDA_MAX_CONCURRENCY, as on Managed Instances, the runtime client forks a worker for each request
+        # that may come at a time, and doesn't take them with it when it is ended.
+        self._forks = "AWS_LAMBDA_MAX_CONCURRENCY" in variables
         self.process = subprocess.Popen(
-            command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=folder,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0 if self._forks else None,
         )
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -175,8 +185,19 @@ class LambdaEnvironment:
         self.send(event, timeout=timeout)
         return self.outcome()
 
+    def freeze(self) -> None:
+        """Stop the process where it stands, as Lambda does between invocations; return when it stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End the process, whatever it is doing, and the stand-in."""
+        if self._forks:
+            os.killpg(self.process.pid, signal.SIGTERM)
         self.process.terminate()
         try:
             self.process.wait(5)
