@@ -11,7 +11,7 @@ import pytest
 
 import asecretcache
 
-pytest_plugins = ["moto_server", "raw_server", "fault_server"]
+pytest_plugins = ["moto_server", "raw_server", "fault_server", "postgres"]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
