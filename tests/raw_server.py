@@ -113,6 +113,7 @@ class RawServer(socketserver.ThreadingTCPServer):
         self.server_close()
         # Bound and not listening: nobody else gets the port, be it as the near end of a connection to itself.
         self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind(self.server_address)
 
     def recover(self) -> None:
