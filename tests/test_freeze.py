@@ -121,7 +121,8 @@ for _ in range(8):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_the_clones_of_a_snapshot_expire_at_different_times() -> None:
     """Though the state of Python's random generators is the same in all of them."""
-    clones = subprocess.run([sys.executable, "-c", CLONES], capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, "-P", "-W", "error", "-c", CLONES]
+    clones = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 
     expiries = [float(line) for line in clones.stdout.split()]
     assert len(set(expiries)) == 8
