@@ -133,7 +133,8 @@ class RawServer(socketserver.ThreadingTCPServer):
         with self._changed:
             for connection in self._open:
                 connection.cut(reset=reset)
-            self._changed.wait_for(lambda: not self._open)
+            if not self._changed.wait_for(lambda: not self._open, 30):
+                raise TimeoutError("connections that were to end go on")
 
     def forget(self) -> None:
         """Answer nothing any more on the connections that are open, as if a gateway had lost them."""
