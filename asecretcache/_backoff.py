@@ -32,7 +32,7 @@ class Backoff:
         self._failures: dict[Any, Failure] = {}
 
     def note(self, key: Any, error: SecretCacheError, now: float, *, is_stale_served: bool) -> None:
-        """Take note of a transient failure.
+        """Take note of a failure.
 
         While a stale value is served, retries are spaced by an exponential back-off. Without one each caller may try,
         but for a second after Secrets Manager has said that there are too many calls.
@@ -45,10 +45,10 @@ class Backoff:
         if len(self._failures) > self._max_size:
             del self._failures[next(iter(self._failures))]
 
-    def is_holding(self, key: Any, now: float) -> bool:
-        """Whether it is too early for another try, so that a stale value is served without one."""
+    def holding(self, key: Any, now: float) -> SecretCacheError | None:
+        """Return the error after which it is too early for another try, so that a stale value is served without one."""
         failure = self._failures.get(key)
-        return failure is not None and failure.is_younger(failure.seconds, now)
+        return failure.error if failure is not None and failure.is_younger(failure.seconds, now) else None
 
     def throttled(self, key: Any, now: float) -> SecretCacheError | None:
         """Return the error with which Secrets Manager throttled a moment ago, if it did."""

@@ -468,16 +468,13 @@ class SecretCache:
         self, request: SecretRequest, entry: Entry, now: float, revalidated: dict[SecretRequest, None]
     ) -> bool:
         """Whether an expired value is served without waiting; note in ``revalidated`` what to fetch meanwhile."""
-        if entry.is_revoked:
-            return False
         with self._lock:
             request = self._store.canonical(request)
-            is_held = self._backoff.is_holding(request.key, now)
-            if self._policy.may_serve_while_revalidating(entry.born, entry.expires_at, now):
-                if not is_held:
-                    revalidated[request] = None
-            elif not (is_held and self._policy.may_serve_on_error(entry.born, entry.expires_at, now)):
+            failure = self._backoff.holding(request.key, now)
+            if not self._may_serve_stale(entry, failure, now):
                 return False
+            if failure is None:
+                revalidated[request] = None
             self._counters.stale += 1
         return True
 
@@ -542,8 +539,11 @@ class SecretCache:
             msg = f"the fetch of secret {secret_id!r} was cancelled from outside, twice"
             error = SecretUnavailableError(msg, secret_id=secret_id)
         if purpose is READ and isinstance(error, _TRANSIENT):
-            entry = self._entries.get(request.key)
-            if entry is not None and self._may_serve_on_error(entry, self._now()):
+            entry, now = self._entries.get(request.key), self._now()
+            # It may be fresh by now, if another fetch has landed meanwhile.
+            if entry is not None and (
+                is_fresh(entry.born, entry.expires_at, now) or self._may_serve_stale(entry, error, now)
+            ):
                 with self._lock:
                     self._counters.stale += 1
                 return Answer(entry.secret, is_fetched=False)
@@ -552,11 +552,8 @@ class SecretCache:
     def _is_refreshing(self, secret_id: str) -> bool:
         return self._flights.is_refreshing(self._store.canonical(SecretRequest.of(secret_id)))
 
-    def _may_serve_on_error(self, entry: Entry, now: float) -> bool:
-        return not entry.is_revoked and self._policy.may_serve_on_error(entry.born, entry.expires_at, now)
-
-    def _take_in(self, flight: Flight) -> None:
-        """Store what a flight brought, or take note of its failure; the single-flight calls it under the lock."""
+    def _take_in(self, flight: Flight) -> str | None:
+        """Store what a flight brought, or take note of its failure; return what is to be logged of that."""
         key, error, now = flight.request.key, flight.error, self._now()
         if flight.secret is not None:
             # Fresh from when the fetch began: the value may have been read at any time since, and be delivered after
@@ -565,18 +562,25 @@ class SecretCache:
             entry = Entry(flight.secret, started=flight.started, born=flight.born, expires_at=expires_at)
             self._store.put(flight.request, entry, now)
             self._backoff.forget(key)
-            return
+            return None
+        if error is None:
+            return None
         present = self._entries.get(key)
-        if isinstance(error, _TRANSIENT) and flight.arms:
-            is_stale_served = (
-                present is not None
-                and not is_fresh(present.born, present.expires_at, now)
-                and not present.is_revoked
-                and self._policy.may_serve_stale(present.born, present.expires_at, now)
-            )
+        if isinstance(error, _REVOKED) and present is not None and present.started < flight.started:
+            was_revoked, present.is_revoked = present.is_revoked, True
+            return None if was_revoked else f"{error}; the value in memory isn't served beyond its ttl"
+        is_stale_served = present is not None and self._may_serve_stale(present, error, now)
+        if flight.arms:
             self._backoff.note(key, error, now, is_stale_served=is_stale_served)
-        elif isinstance(error, _REVOKED) and present is not None and present.started < flight.started:
-            present.is_revoked = True
+        return f"{error}; a stale value is served meanwhile" if is_stale_served else None
+
+    def _may_serve_stale(self, entry: Entry, error: SecretCacheError | None, now: float) -> bool:
+        """Whether a value that has expired may be served, this being what the latest fetch failed with."""
+        if entry.is_revoked or is_fresh(entry.born, entry.expires_at, now):
+            return False
+        if self._policy.may_serve_while_revalidating(entry.born, entry.expires_at, now):
+            return True
+        return isinstance(error, _TRANSIENT) and self._policy.may_serve_on_error(entry.born, entry.expires_at, now)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -69,10 +69,6 @@ class FreshnessPolicy(NamedTuple):
         """Whether an expired value may be served because another could not be fetched."""
         return born <= now < expires_at + self.stale_if_error
 
-    def may_serve_stale(self, born: float, expires_at: float, now: float) -> bool:
-        """Whether an expired value may be served for either reason."""
-        return born <= now < expires_at + max(self.stale_while_revalidate, self.stale_if_error)
-
 
 def is_fresh(born: float, expires_at: float, now: float) -> bool:
     """Whether a value may be served as it is."""

@@ -72,7 +72,7 @@ class SingleFlight:
 
     Arguments:
         fetches: what the source offers.
-        on_landing: takes each flight that has landed, under the lock.
+        on_landing: takes each flight that has landed, under the lock, and returns what is to be logged.
         lock: what guards the flights and what ``on_landing`` changes.
         timeout: seconds that a fetch may take.
         clock: the wall clock.
@@ -83,7 +83,7 @@ class SingleFlight:
     def __init__(
         self,
         fetches: Fetches,
-        on_landing: Callable[[Flight], None],
+        on_landing: Callable[[Flight], str | None],
         *,
         lock: threading.RLock,
         timeout: float,
@@ -207,6 +207,7 @@ class SingleFlight:
         """End a flight with the outcome that it has, or with none, and wake those who wait for it."""
         if flight.landed:
             return
+        told: str | None = None
         try:
             with self._lock:
                 flight.landed = True
@@ -215,10 +216,13 @@ class SingleFlight:
                 airspace.aloft.discard(flight)
                 self.counters.errors += flight.error is not None
                 if flight.storable:
-                    self._on_landing(flight)
+                    told = self._on_landing(flight)
         finally:
             # Whatever happens in storing (the clock may be a user's), nobody is left waiting.
             flight.wake_waiters()
+        if told is not None:
+            # Not under the lock: what handles log records may take its time, or use the cache.
+            _logger.warning("%s", told)
 
     def forget(self, secret_ids: Collection[str] | None = None) -> None:
         """Let no flight that is in the air now (for these secrets) store its result, or be joined."""

@@ -521,3 +521,89 @@ async def test_a_freeze_counts_as_time(source: InMemorySource, clock: ManualCloc
     source.rotate(NAME, NEW)
 
     assert await cache.get_secret(NAME) == NEW
+
+
+# What is logged
+
+
+@pytest.mark.parametrize("error", [DOWN, THROTTLED])
+async def test_a_failure_that_a_stale_value_hides_is_logged_once_a_fetch(
+    source: InMemorySource, clock: ManualClock, caplog: pytest.LogCaptureFixture, error: SecretCacheError
+) -> None:
+    """However many are served the stale value: nobody raises, so the log has to tell."""
+    cache = make(source, clock)
+    await cache.get_secret(NAME)
+    clock.advance(100)
+    source.fail(error)
+    await asyncio.gather(*(cache.get_secret(NAME) for _ in range(100)))
+    await cache.get_secret(NAME)
+
+    assert [(record.name, record.levelname) for record in caplog.records] == [("asecretcache", "WARNING")]
+    assert caplog.messages == [f"{error}; a stale value is served meanwhile"]
+
+
+async def test_a_background_refresh_that_is_refused_is_logged_and_ends_the_stale_value(
+    source: InMemorySource, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its readers have been served before it was known."""
+    cache = make(source, clock, stale_while_revalidate=1000)
+    await cache.get_secret(NAME)
+    clock.advance(100)
+    source.fail(SecretAccessDeniedError("secret 'prod/db': no"))
+    assert await cache.get_secret(NAME) == OLD
+    await until(lambda: not cache._flights._all())
+    with pytest.raises(SecretAccessDeniedError):
+        await cache.get_secret(NAME)
+
+    assert caplog.messages == ["secret 'prod/db': no; the value in memory isn't served beyond its ttl"]
+
+
+async def test_a_background_refresh_that_isnt_configured_is_spaced_too(
+    source: InMemorySource, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within its window the value is served; past it, stale-if-error isn't for such failures."""
+    cache = make(source, clock, stale_while_revalidate=10)
+    await cache.get_secret(NAME)
+    clock.advance(109)
+    source.fail(ConfigurationError("expired token"))
+    for _ in range(5):
+        assert await cache.get_secret(NAME) == OLD
+        await until(lambda: not cache._flights._all())
+    assert len(source.calls) == 2
+    assert caplog.messages == ["expired token; a stale value is served meanwhile"]
+
+    clock.advance(1)
+    with pytest.raises(ConfigurationError):
+        await cache.get_secret(NAME)
+
+
+async def test_a_failure_that_is_raised_is_not_logged(
+    source: InMemorySource, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever catches it decides what to make of it."""
+    cache = make(source, clock)
+    source.fail(DOWN)
+    with pytest.raises(SecretUnavailableError):
+        await cache.get_secret(NAME)
+    await SecretCache(InMemorySource({NAME: OLD})).get_secret(NAME)
+
+    assert not caplog.records
+
+
+async def test_a_fetch_that_fails_late_serves_what_has_come_meanwhile(
+    source: InMemorySource, clock: ManualClock
+) -> None:
+    """A fresh value in memory is better than an old failure."""
+    cache = make(source, clock)
+    source.pause()
+    failing = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+    gate = source._waiting.pop()
+    refresh = asyncio.create_task(cache.refresh(NAME))
+    await until(lambda: len(source.calls) == 2)
+    source.resume()
+    await refresh
+    source.fail(DOWN, times=1)
+    gate.set_result(None)
+
+    assert await failing == OLD
