@@ -16,16 +16,18 @@ import pytest
 
 from asecretcache import (
     ConfigurationError,
+    Secret,
     SecretCache,
     SecretRequest,
     SecretUnavailableError,
+    _runner,
     async_handler,
     get_secret,
 )
 from asecretcache import _handler as handler_module
 from asecretcache._default import set_default_cache
 from asecretcache._runner import Invocations, invocations
-from asecretcache.testing import InMemorySource
+from asecretcache.testing import InMemorySource, ManualClock
 
 NAME, VALUE = "prod/db", "hunter2"
 
@@ -487,3 +489,35 @@ def test_the_interpreter_exits_quietly() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_background_refresh_that_hangs_is_cancelled_after_the_invocation(
+    source: InMemorySource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets half a second to land at most; the next invocation is served as well, and starts another."""
+    cancelled: list[str] = []
+
+    class Hanging(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            if self.calls:
+                self.calls.append(request)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.append(request.secret_id)
+            return await super().fetch(request)
+
+    clock = ManualClock()
+    hanging = Hanging({NAME: VALUE})
+
+    @async_handler(cache=SecretCache(hanging, ttl=10, stale_while_revalidate=100, clock=clock))
+    async def handler(event: object, context: object) -> str:
+        return await get_secret(NAME)
+
+    assert handler(None, None) == VALUE
+    clock.advance(11)
+    for count in (1, 2):
+        assert handler(None, Context(60_000)) == VALUE
+        assert cancelled == [NAME] * count
+    assert _runner._DRAIN_SECONDS <= 0.5
+    assert not caplog.records

@@ -63,6 +63,19 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
+def test_every_failure_of_the_table_names_a_test_that_exists() -> None:
+    """A row without its test would be a promise that nobody checks."""
+    page = (CHECKOUT / "docs" / "failures.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| What")]
+
+    assert len(rows) > 40
+    for row in rows:
+        named = re.search(r"`(test_\w+\.py)::(test_\w+)` \|$", row)
+        assert named, row
+        module = (CHECKOUT / "tests" / named[1]).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {named[2]}\(", module, re.MULTILINE), named[0]
+
+
 def test_the_readme_is_read_in_two_minutes() -> None:
     """It stays under 200 lines."""
     assert len(README.splitlines()) < 200
