@@ -61,7 +61,8 @@ class Flight:
         self.is_background = background
         self.arms = False
         self.started = next(_sequence)
-        self.waiters: set[asyncio.Future[None]] = set()
+        # In the order that they came, in which they are woken.
+        self.waiters: dict[asyncio.Future[None], None] = {}
         self.landed = False
         self.storable = True
         self.secret: Secret | None = None
@@ -120,20 +121,20 @@ async def _wait_until(flights: Collection[Flight], at: float | None) -> None:
     if carrier is not None:
         carrier.awaits.update(flights)
     for flight, future in waits:
-        flight.waiters.add(future)
+        flight.waiters[future] = None
     try:
         for _, future in waits:
             await future
     except asyncio.CancelledError:
         for flight, future in waits:
-            flight.waiters.discard(future)
+            flight.waiters.pop(future, None)
         for flight in flights:
             if not flight.waiters:
                 flight.carrier.let_go()
         raise
     finally:
         for flight, future in waits:
-            flight.waiters.discard(future)
+            flight.waiters.pop(future, None)
         if alarm is not None:
             alarm.cancel()
         if carrier is not None:

@@ -33,7 +33,8 @@ class _Airspace:
     __slots__ = ("aloft", "joinable")
 
     def __init__(self) -> None:
-        self.aloft: set[Flight] = set()
+        # In the order of the starts, in which they are ended where that is for all.
+        self.aloft: dict[Flight, None] = {}
         self.joinable: dict[tuple[SecretRequest, bool], Flight] = {}
 
     def close(self, flight: Flight) -> None:
@@ -133,7 +134,7 @@ class SingleFlight:
                         refresh=purpose.is_refresh,
                         background=purpose.is_background,
                     )
-                    airspace.aloft.add(flight)
+                    airspace.aloft[flight] = None
                     airspace.joinable[flight.key] = flight
                     started.append(flight)
                 else:
@@ -213,7 +214,7 @@ class SingleFlight:
                 flight.landed = True
                 airspace = self._of(flight.loop)
                 airspace.close(flight)
-                airspace.aloft.discard(flight)
+                airspace.aloft.pop(flight, None)
                 self.counters.errors += flight.error is not None
                 if flight.storable:
                     told = self._on_landing(flight)
@@ -247,20 +248,21 @@ class SingleFlight:
     async def drain(self, seconds: float) -> None:
         """Give this loop's flights that nobody waits for ``seconds`` to land, then cancel them and go."""
         with self._lock:
-            carriers = {flight.carrier for flight in self._of(asyncio.get_running_loop()).aloft}
+            carriers = dict.fromkeys(flight.carrier for flight in self._of(asyncio.get_running_loop()).aloft)
         tasks = [each.task for each in carriers if not any(flight.waiters for flight in each.flights)]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
+            for task in tasks:
+                if task in late:
+                    task.cancel()
             # A turn of the loop for each to begin its clean-up; what takes longer goes on in the next invocation.
             await asyncio.sleep(0)
 
     def _all(self) -> list[Flight]:
         return [flight for airspace in self._loops.values() for flight in airspace.aloft]
 
-    def _carriers(self) -> set[Carrier]:
-        return {flight.carrier for flight in self._all()}
+    def _carriers(self) -> list[Carrier]:
+        return list(dict.fromkeys(flight.carrier for flight in self._all()))
 
     def _of(self, loop: asyncio.AbstractEventLoop) -> _Airspace:
         airspace = self._loops.get(loop)

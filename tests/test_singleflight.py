@@ -162,6 +162,19 @@ async def test_a_group_that_a_source_raises_is_raised_by_each_waiter(
     assert all(isinstance(error, SecretErrorGroup) and len(error.exceptions) == 2 for error in errors)
 
 
+async def test_waiters_are_woken_in_the_order_that_they_came(cache: SecretCache) -> None:
+    """Nobody who came later overtakes who came before."""
+    woken: list[int] = []
+
+    async def wait(number: int) -> None:
+        await cache.get_secret(NAME)
+        woken.append(number)
+
+    await asyncio.gather(*map(wait, range(100)))
+
+    assert woken == list(range(100))
+
+
 async def test_a_failure_is_not_cached(cache: SecretCache, source: InMemorySource) -> None:
     """The next caller after a failure tries again."""
     source.fail(SecretAccessDeniedError("no"), times=1)
