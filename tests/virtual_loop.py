@@ -78,7 +78,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.complaints: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _loop, context: self.complaints.append(context))
         self._ready: deque[asyncio.Handle] = _Ready(order, most_steps)
-        # Far above the rounding of the times here, or a timer would never be due; the base class has it from the system.
+        # Far above the rounding of the times here, or a timer would never be due.
         self._clock_resolution = 1e-6
         # The base class asks it for I/O, and to wait no longer than until the next timer.
         self._selector = self
