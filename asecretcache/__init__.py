@@ -26,6 +26,7 @@ from asecretcache._errors import (
 )
 from asecretcache._handler import LambdaHandler, async_handler
 from asecretcache._secret import Secret, SecretRequest
+from asecretcache._sources._direct import DirectSource
 from asecretcache._sources._protocol import BatchSource, SecretSource
 from asecretcache._sources._secrets_manager import SecretsManagerSource
 from asecretcache._stats import CacheStats
@@ -34,6 +35,7 @@ __all__ = [
     "BatchSource",
     "CacheStats",
     "ConfigurationError",
+    "DirectSource",
     "LambdaHandler",
     "Secret",
     "SecretAccessDeniedError",

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from asecretcache._errors import ConfigurationError
 
@@ -25,6 +25,15 @@ MAX_IDLE: Final = 20.0
 _SETTLED: Final = 1.0
 _TURNS: Final = 4
 _CLOSING: Final = 1.0
+
+
+@runtime_checkable
+class Detachable(Protocol):
+    """A client that can let go of its connections by itself."""
+
+    def detach_transports(self) -> Iterator[Any]:
+        """Yield the transports, which are the caller's to end; it is called where the client's loop doesn't run."""
+        ...
 
 
 class LoopClient:
@@ -199,10 +208,13 @@ def _abortive(create: Callable[[], Any]) -> Any:
 
 
 def _detached(client: Any) -> Iterator[Any]:
-    """Part aiobotocore's HTTP sessions from their connectors and yield the transports that were in the pools.
+    """Part the client, or aiobotocore's HTTP sessions from their connectors, and yield the transports of the pools.
 
     Closing them is a coroutine of the dead loop, and left alone each warns in __del__.
     """
+    if isinstance(client, Detachable):
+        yield from client.detach_transports()
+        return
     sessions = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_sessions", None) or {}
     for session in list(sessions.values()):
         connector = session.connector

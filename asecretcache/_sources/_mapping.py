@@ -1,4 +1,4 @@
-"""The one mapper: from what botocore raises and returns to our errors and records.
+"""The one mapper: from what botocore, or our own client, raises and returns to our errors and records.
 
 Nothing here imports botocore: its exceptions are told by the names of their classes, so an error can be mapped
 however far the import got, and a name that a version of botocore lacks does no harm.
@@ -130,6 +130,7 @@ _UNTELLABLE: Final = _spread(
     ("HTTPClientError ConnectionError ProxyConnectionError ConnectionClosedError", _CONNECTION),
 )
 
+_NAMERS: Final = ("botocore", "aiobotocore", "boto3", "asecretcache")
 _CODE_SHAPE: Final = re.compile(r"[A-Z][A-Za-z]{2,60}(?:Exception|Error|Failure|Fault)")
 _REQUEST_ID_SHAPE: Final = re.compile(r"[0-9A-Za-z-]{8,64}")
 _OURS: Final = ("GetSecretValue", "BatchGetSecretValue")
@@ -296,9 +297,9 @@ def _text(meaning: _Meaning, secret_id: str | None, code: str | None, request_id
 
 
 def _botocore_names(exc: BaseException) -> Iterator[str]:
-    """Yield the names of the classes that the SDK gave it, the most special first."""
+    """Yield the names of the classes that the SDK or our own client gave it, the most special first."""
     for kind in type(exc).__mro__:
-        if kind.__module__.partition(".")[0] in {"botocore", "aiobotocore", "boto3"}:
+        if kind.__module__.partition(".")[0] in _NAMERS:
             yield kind.__name__
 
 

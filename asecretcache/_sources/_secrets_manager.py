@@ -7,22 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
 from asecretcache._sources._client import LoopClients, part_at_once
 from asecretcache._sources._mapping import nonsense, to_batch, to_error, to_secret
 from asecretcache._sources._redaction import redacted
+from asecretcache._sources._retries import ATTEMPTS, timeouts
 from asecretcache._timer import fetch_timer
 
 T = TypeVar("T")
 
 _SERVICE: Final = "secretsmanager"
-# One try of three, and room for the back-off between them, must fit into the time that a fetch has.
-_CONNECT_TIMEOUT: Final = 2.0
-_READ_TIMEOUT: Final = 3.0
-_ATTEMPTS: Final = 3
 
 
 class SecretsManagerSource:
@@ -179,6 +175,16 @@ async def _pages(operation: Callable[..., Awaitable[Any]], arguments: Mapping[st
     return pages
 
 
+def sdk_clients(region_name: str | None, endpoint_url: str | None) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    """Return a factory of the clients that a SecretsManagerSource with these arguments has.
+
+    Raises:
+        ConfigurationError: one of them isn't valid.
+    """
+    _check_addresses(region_name, endpoint_url)
+    return _Opener(None, region_name, endpoint_url, None).open
+
+
 class _Opener:
     """Makes clients, after it has imported the SDK and loaded its models off the loop.
 
@@ -220,14 +226,13 @@ class _Opener:
     def _settings(self) -> Any:
         from aiobotocore.config import AioConfig  # 0.3 s of a cold start, so not before it is needed
 
-        timer = fetch_timer.get()
-        third = float("inf") if timer is None else timer.seconds / 3
+        connect_timeout, read_timeout = timeouts()
         ours = AioConfig(
             getattr(self._config, "connector_args", None),
-            connect_timeout=min(_CONNECT_TIMEOUT, third),
-            read_timeout=min(_READ_TIMEOUT, third),
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
             # Stated because SDK versions differ in their default.
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             parameter_validation=True,
             tcp_keepalive=True,
             user_agent_extra="asecretcache",
@@ -293,6 +298,8 @@ def _check_addresses(region_name: Any, endpoint_url: Any) -> None:
         return
     valid = False
     if isinstance(endpoint_url, str):
+        from urllib.parse import urlsplit
+
         with suppress(ValueError):
             parts = urlsplit(endpoint_url)
             valid = parts.scheme in {"http", "https"} and bool(parts.hostname)

@@ -1,0 +1,262 @@
+"""HTTP/1.1 to one server: connections of one event loop that are kept alive; h11 reads and writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, cast
+
+import h11
+
+from asecretcache._sources._client import MAX_IDLE
+from asecretcache._sources._failures import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from asecretcache._sources._origin import Origin
+from asecretcache._sources._trust import Trust
+
+# Twenty values of 64 KiB, each byte escaped as \u00XX, and room for what is around them.
+_MAX_BODY: Final = 16 * 2**20
+_MAX_HEAD: Final = 64 * 2**10
+_STAGGER: Final = 0.25  # RFC 8305, section 8
+
+
+class Request:
+    """What is sent; no repr shows it."""
+
+    __slots__ = ("body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+
+
+class Response:
+    """What came back; no repr shows it. Header names are in lower case."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class UnansweredError(ConnectionClosedError):
+    """It ended before the first byte of an answer: if it was idle, it had perhaps been dead for long."""
+
+
+class Connections:
+    """The connections to one server. They belong to one loop."""
+
+    def __init__(self, origin: Origin, trust: Trust | None, *, clock: Callable[[], float]) -> None:
+        self._origin = origin
+        self._trust = trust
+        self._clock = clock
+        self._open: set[_Connection] = set()
+        self._idle: list[_Connection] = []
+
+    async def send(self, request: Request, *, connect_timeout: float, read_timeout: float) -> Response:
+        """Return the answer to a request that may be sent twice.
+
+        Arguments:
+            connect_timeout: seconds for all of a connection's set-up.
+            read_timeout: seconds for each wait for more of the answer.
+
+        Raises:
+            TransportError: a subclass that says why there is none.
+            h11.LocalProtocolError: the request can't be sent.
+        """
+        connection = self._take()
+        if connection is not None:
+            with suppress(UnansweredError):
+                return await self._exchange(connection, request, read_timeout)
+            # What was idle as long is as dead.
+            self.close()
+        return await self._exchange(await self._connect(connect_timeout), request, read_timeout)
+
+    def close(self) -> bool:
+        """Close what is idle; say whether that was anything."""
+        was_open = bool(self._idle)
+        while self._idle:
+            self._drop(self._idle.pop())
+        return was_open
+
+    def detach(self) -> Iterator[Any]:
+        """Let go of all connections and yield their transports, which are the caller's to end."""
+        self._idle.clear()
+        while self._open:
+            yield self._open.pop().transport
+
+    def _take(self) -> _Connection | None:
+        """Return the connection that was used last, or None; too old ones are dropped."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_over and 0 <= self._clock() - connection.used_at <= MAX_IDLE:
+                return connection
+            self._drop(connection)
+        return None
+
+    async def _connect(self, seconds: float) -> _Connection:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connect_trusting()
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(f"no connection to {self._origin.header} in {seconds:g} s") from exc
+        except ssl.SSLError as exc:
+            raise SSLError(f"no trust in {self._origin.header}: {exc}") from exc
+        except OSError as exc:
+            raise EndpointConnectionError(f"no connection to {self._origin.header}: {exc}") from exc
+
+    async def _connect_trusting(self) -> _Connection:
+        if self._trust is None:
+            return await self._connect_with(None)
+        try:
+            return await self._connect_with(await self._trust.context())
+        except ssl.SSLCertVerificationError:
+            if not self._trust.widen():
+                raise
+        return await self._connect_with(await self._trust.context())
+
+    async def _connect_with(self, context: ssl.SSLContext | None) -> _Connection:
+        loop = asyncio.get_running_loop()
+        # uvloop has no such argument: it tries one address after another.
+        race: dict[str, Any] = {"happy_eyeballs_delay": _STAGGER} if isinstance(loop, asyncio.BaseEventLoop) else {}
+        _, connection = await loop.create_connection(
+            _Connection, self._origin.host, self._origin.port, ssl=context, **race
+        )
+        self._open.add(connection)
+        return connection
+
+    async def _exchange(self, connection: _Connection, request: Request, read_timeout: float) -> Response:
+        try:
+            response = await connection.exchange(request, read_timeout)
+        except TimeoutError:
+            self._drop(connection)
+            raise ReadTimeoutError(f"no answer from {self._origin.header} in {read_timeout:g} s") from None
+        except BaseException:
+            # Also when it is cancelled: half of an answer may be on its way.
+            self._drop(connection)
+            raise
+        if connection.is_over:
+            self._drop(connection)
+        else:
+            connection.used_at = self._clock()
+            self._idle.append(connection)
+        return response
+
+    def _drop(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: h11's state machine between a transport and the one task that uses it at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._response: Response | None = None
+        self._body = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_busy = self._is_answered = self._is_at_end = False
+        self.is_over = False
+        self.used_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_busy:
+            # Nobody asked: it must not become the answer to the next request.
+            self.abort()
+            return
+        self._is_answered = True
+        self._parser.receive_data(data)
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._end()
+
+    def abort(self) -> None:
+        """End it now, without a word to the other side: nobody waits for that."""
+        self.is_over = True
+        with suppress(RuntimeError):  # Of a loop that is closed.
+            self.transport.abort()
+
+    async def exchange(self, request: Request, read_timeout: float) -> Response:
+        """Send the request and return the answer; the caller ends the connection on any error."""
+        self._is_busy, self._is_answered, self._response = True, False, None
+        self._body.clear()
+        self.transport.write(self._encode(request))
+        while not self._read():
+            self._waiter = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(read_timeout):
+                await self._waiter
+        self._is_busy = False
+        self._next_cycle()
+        response, self._response = self._response, None
+        assert response is not None
+        return response
+
+    def _encode(self, request: Request) -> bytes:
+        send = self._parser.send
+        head = send(h11.Request(method=request.method, target=request.target, headers=list(request.headers.items())))
+        return b"".join(part or b"" for part in (head, send(h11.Data(data=request.body)), send(h11.EndOfMessage())))
+
+    def _read(self) -> bool:
+        """Take in what has arrived and return whether the answer is complete.
+
+        Values are locals only here, where nothing is awaited and no traceback that is shown has its frames.
+        """
+        while True:
+            try:
+                event = self._parser.next_event()
+            except h11.RemoteProtocolError:
+                event = h11.ConnectionClosed()
+            if event is h11.NEED_DATA:
+                return False
+            if isinstance(event, h11.Response):
+                headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+                self._response = Response(event.status_code, headers, b"")
+            elif isinstance(event, h11.Data):
+                self._body += event.data
+                if len(self._body) > _MAX_BODY:
+                    raise ConnectionClosedError
+            elif isinstance(event, h11.EndOfMessage):
+                assert self._response is not None
+                self._response.body = bytes(self._body)
+                self._body.clear()
+                return True
+            elif not isinstance(event, h11.InformationalResponse):
+                raise ConnectionClosedError if self._is_answered else UnansweredError
+
+    def _next_cycle(self) -> None:
+        parser = self._parser
+        if parser.our_state is parser.their_state is h11.DONE and not parser.trailing_data[0]:
+            parser.start_next_cycle()
+        else:
+            self.is_over = True
+
+    def _end(self) -> None:
+        if not self._is_at_end:
+            self.is_over = self._is_at_end = True
+            self._parser.receive_data(b"")
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
