@@ -43,6 +43,19 @@ class Stage(Enum):
         return parts.get(self, 0)
 
 
+def http(body: Any, status: int = 200, *headers: str, content_type: str = "application/x-amz-json-1.1") -> bytes:
+    """A response: a body of bytes as it is, anything else as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", f"Content-Type: {content_type}", f"Content-Length: {len(data)}", *headers]
+    return "\r\n".join((*lines, "", "")).encode() + data
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether a response has the length that it says."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
+
+
 class RawServer(socketserver.ThreadingTCPServer):
     """Give it an answer, or make it hang, break off or refuse; it keeps connections alive."""
 
@@ -65,6 +78,7 @@ class RawServer(socketserver.ThreadingTCPServer):
         self._held: socket.socket | None = None
         self._open: set[Connection] = set()
         self._changed = threading.Condition()
+        self.script: list[bytes] = []
         self.answer(GOOD)
         self.start()
 
@@ -84,13 +98,15 @@ class RawServer(socketserver.ThreadingTCPServer):
 
     def answer(self, body: Any, status: int = 200, *, content_type: str = "application/x-amz-json-1.1") -> None:
         """Answer this from now on: bytes as they are, anything else as JSON."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
-        self.bytes = head.encode() + data
+        self.bytes = http(body, status, content_type=content_type)
 
     def refuse(self, code: Any, message: Any = "no", status: int = 400) -> None:
         """Answer with an error from now on."""
         self.answer({"__type": code, "message": message}, status)
+
+    def first(self, *answers: bytes) -> None:
+        """Before that answer these, each once; a response that isn't whole ends the connection."""
+        self.script += answers
 
     def hang(self) -> None:
         """Answer nothing until ``let_go`` is set."""
@@ -198,7 +214,10 @@ class Connection(socketserver.StreamRequestHandler):
             if self.forgotten:
                 self.rfile.read()  # Until the client gives up.
                 return
-            self.wfile.write(self.server.bytes)
+            answer = self.server.script.pop(0) if self.server.script else self.server.bytes
+            self.wfile.write(answer)
+            if not is_whole(answer):
+                return
 
     def _breaks(self, stage: Stage) -> bool:
         """Break off at this stage if that is to be; return whether it was."""
