@@ -79,6 +79,7 @@ class RawServer(socketserver.ThreadingTCPServer):
         self._open: set[Connection] = set()
         self._changed = threading.Condition()
         self.script: list[bytes] = []
+        self.is_patient = False  # Whether to keep a connection after an answer that isn't whole.
         self.answer(GOOD)
         self.start()
 
@@ -216,7 +217,7 @@ class Connection(socketserver.StreamRequestHandler):
                 return
             answer = self.server.script.pop(0) if self.server.script else self.server.bytes
             self.wfile.write(answer)
-            if not is_whole(answer):
+            if not (is_whole(answer) or self.server.is_patient):
                 return
 
     def _breaks(self, stage: Stage) -> bool:

@@ -12,12 +12,14 @@ import pytest
 
 from asecretcache._errors import SecretCacheError
 from asecretcache._secret import SecretRequest
+from asecretcache._sources._direct import DirectSource
 from asecretcache._sources._redaction import LOGGERS, redacted
 from asecretcache._sources._secrets_manager import SecretsManagerSource
 from moto_server import SESSION_TOKEN, MotoServer
 from raw_server import RawServer
 
 CANARY = "canary-value-of-the-secret"
+SOURCES = pytest.mark.parametrize("source_class", [SecretsManagerSource, DirectSource])
 
 
 class _Keep(logging.Handler):
@@ -46,13 +48,14 @@ def leaks(log: list[str]) -> list[str]:
     return [line for line in log if CANARY in line or SESSION_TOKEN in line or "Signature=" in line]
 
 
+@SOURCES
 async def test_no_logger_says_value_token_or_signature_of_our_calls(
-    aws_environment: Any, moto_server: MotoServer, log: list[str]
+    aws_environment: Any, moto_server: MotoServer, log: list[str], source_class: Any
 ) -> None:
     """At DEBUG on all loggers no record of a fetch holds the value, the session token or a signature."""
     moto_server.create("name", CANARY)
     log.clear()  # The arranging client is somebody else's.
-    source = SecretsManagerSource()
+    source = source_class()
 
     secret = await source.fetch(SecretRequest("name"))
     with pytest.raises(SecretCacheError):
@@ -63,9 +66,12 @@ async def test_no_logger_says_value_token_or_signature_of_our_calls(
     assert leaks(log) == []
 
 
-async def test_no_logger_says_what_a_garbled_answer_holds(aws_raw: RawServer, log: list[str]) -> None:
+@SOURCES
+async def test_no_logger_says_what_a_garbled_answer_holds(
+    aws_raw: RawServer, log: list[str], source_class: Any
+) -> None:
     """Parsers log bodies that they can't read, too; not ours."""
-    source = SecretsManagerSource()
+    source = source_class()
     for body, status in [(f'{{"SecretString": "{CANARY}"'.encode(), 200), (CANARY.encode(), 400)]:
         aws_raw.answer(body, status)
         with pytest.raises(SecretCacheError):

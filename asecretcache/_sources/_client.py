@@ -88,7 +88,7 @@ class LoopClient:
         """Let go of the client from outside of its loop, which doesn't run: no warning, no log, no await."""
         with suppress(Exception):
             for transport in list(_detached(self._client)):
-                _hush(transport, abort=touch_transports)
+                hush(transport, abort=touch_transports)
         lifetime, self._lifetime, self._client = self._lifetime, None, None
         if lifetime is not None and touch_transports:
             # Nothing is left to wait for, so the exits run to their end in one step.
@@ -227,7 +227,7 @@ def _detached(client: Any) -> Iterator[Any]:
         yield from (transport for transport in transports if transport is not None)
 
 
-def _hush(transport: Any, *, abort: bool) -> None:
+def hush(transport: Any, *, abort: bool) -> None:
     """Close a transport of a loop that doesn't run; uvloop's own closes with its loop."""
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     for each in (inner, transport):

@@ -73,14 +73,8 @@ class _Opener:
             # it does so where it is developed, not where it first is the plain case.
             from asecretcache._sources._direct_client import DirectClient
         except ModuleNotFoundError as exc:
-            if exc.name != "h11":
-                raise
-            client = None
-        else:
-            client = DirectClient
-        if client is None:
-            raise ConfigurationError("DirectSource needs h11: pip install asecretcache[direct]")
-        self._client = client
+            raise ConfigurationError("DirectSource needs h11: pip install asecretcache[direct]") from exc
+        self._client = DirectClient
         self._arguments = (region_name, endpoint_url)
         self._sdk = sdk_clients(region_name, endpoint_url)
         self._is_told = False

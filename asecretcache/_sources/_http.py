@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import h11
 
-from asecretcache._sources._client import MAX_IDLE
+from asecretcache._sources._client import MAX_IDLE, hush
 from asecretcache._sources._failures import (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -164,6 +164,7 @@ class _Connection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._response: Response | None = None
         self._body = bytearray()
@@ -194,7 +195,9 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End it now, without a word to the other side: nobody waits for that."""
         self.is_over = True
-        with suppress(RuntimeError):  # Of a loop that is closed.
+        if self._loop.is_closed():
+            hush(self.transport, abort=True)
+        else:
             self.transport.abort()
 
     async def exchange(self, request: Request, read_timeout: float) -> Response:
@@ -203,7 +206,7 @@ class _Connection(asyncio.Protocol):
         self._body.clear()
         self.transport.write(self._encode(request))
         while not self._read():
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             async with asyncio.timeout(read_timeout):
                 await self._waiter
         self._is_busy = False
