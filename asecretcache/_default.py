@@ -12,10 +12,13 @@ from asecretcache._cache import SecretCache
 from asecretcache._errors import ConfigurationError, SecretFormatError
 from asecretcache._policy import seconds
 from asecretcache._reference import SecretReference
+from asecretcache._sources._direct import DirectSource
+from asecretcache._sources._protocol import SecretSource
 
 SECRET_ID: Final = "SECRET_ID"
 STORED_SECRET: Final = "STORED_SECRET"
 TTL: Final = "ASECRETCACHE_TTL"
+SOURCE: Final = "ASECRETCACHE_SOURCE"
 
 _logger: Final = logging.getLogger("asecretcache")
 
@@ -40,15 +43,18 @@ _process: Final = _Process()
 def get_default_cache() -> SecretCache:
     """Return the cache that the module-level functions use, made on first use.
 
-    Its ttl is ASECRETCACHE_TTL in the environment: seconds, or ``none`` for one call per execution environment.
+    Its ttl is ASECRETCACHE_TTL in the environment: seconds, or ``none`` for one call per execution environment. Its
+    source is a SecretsManagerSource, or with ASECRETCACHE_SOURCE=direct a DirectSource, which starts sooner.
 
     Raises:
-        ConfigurationError: ASECRETCACHE_TTL is neither.
+        ConfigurationError: one of them is neither, or DirectSource lacks what it needs.
     """
     with _process.lock:
         if _process.cache is None:
-            setting = os.environ.get(TTL, "").strip()
-            _process.cache = SecretCache(ttl=_ttl(setting)) if setting else SecretCache()
+            setting, source = os.environ.get(TTL, "").strip(), _source()
+            cache = SecretCache(source, ttl=_ttl(setting)) if setting else SecretCache(source)
+            cache._owns_source = True  # It was made for it.
+            _process.cache = cache
         return _process.cache
 
 
@@ -193,6 +199,16 @@ def _secret_id() -> str:
         )
         raise ConfigurationError(msg)
     return secret_id
+
+
+def _source() -> SecretSource | None:
+    setting = os.environ.get(SOURCE, "").strip().lower()
+    if setting == "direct":
+        return DirectSource()
+    if setting not in {"", "aioboto3"}:
+        msg = f"{SOURCE} is direct or aioboto3, not {setting!r}"
+        raise ConfigurationError(msg)
+    return None
 
 
 def _ttl(setting: str) -> float | None:

@@ -11,10 +11,13 @@ import pytest
 
 from asecretcache import (
     ConfigurationError,
+    DirectSource,
     SecretCache,
     SecretErrorGroup,
     SecretFormatError,
     SecretNotFoundError,
+    SecretRequest,
+    SecretsManagerSource,
     bootstrap,
     get_default_cache,
     get_secret,
@@ -47,7 +50,7 @@ def clock() -> ManualClock:
 def default(source: InMemorySource, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretCache]:
     """A default cache over the source, and an environment that is put back."""
     before = dict(os.environ)
-    for variable in ("STORED_SECRET", "SECRET_ID", "ASECRETCACHE_TTL"):
+    for variable in ("STORED_SECRET", "SECRET_ID", "ASECRETCACHE_TTL", "ASECRETCACHE_SOURCE"):
         monkeypatch.delenv(variable, raising=False)
     cache = SecretCache(source, clock=clock)
     set_default_cache(cache)
@@ -238,6 +241,43 @@ async def test_a_bad_ttl_names_the_variable(setting: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("ASECRETCACHE_TTL", setting)
     set_default_cache(None)
     with pytest.raises(ConfigurationError, match=r"ASECRETCACHE_TTL .*none for no expiry"):
+        await get_secret("prod/api")
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("direct", DirectSource),
+        (" Direct ", DirectSource),
+        ("aioboto3", SecretsManagerSource),
+        ("", SecretsManagerSource),
+    ],
+)
+def test_the_environment_sets_the_default_source(setting: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that starts sooner, or the SDK."""
+    monkeypatch.setenv("ASECRETCACHE_SOURCE", setting)
+    set_default_cache(None)
+
+    assert type(get_default_cache()._source) is kind
+
+
+@pytest.mark.parametrize("setting", ["direct", "aioboto3"])
+async def test_the_default_cache_closes_its_source(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever was made for it."""
+    monkeypatch.setenv("ASECRETCACHE_SOURCE", setting)
+    set_default_cache(None)
+    source = get_default_cache()._source
+    await get_default_cache().aclose()
+
+    with pytest.raises(ConfigurationError, match="source is closed"):
+        await source.fetch(SecretRequest("name"))
+
+
+async def test_a_bad_source_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first use, with what may be given."""
+    monkeypatch.setenv("ASECRETCACHE_SOURCE", "boto")
+    set_default_cache(None)
+    with pytest.raises(ConfigurationError, match="ASECRETCACHE_SOURCE is direct or aioboto3, not 'boto'"):
         await get_secret("prod/api")
 
 

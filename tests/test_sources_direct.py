@@ -12,8 +12,10 @@ import ssl
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -732,6 +734,24 @@ async def test_a_token_that_cannot_be_sent_is_no_token(
     assert raw_server.requests == []
 
 
+async def test_what_a_fetch_of_credentials_was_ended_with_shows_no_token(
+    raw_server: RawServer, container: ContainerCredentials, bare_environment: pytest.MonkeyPatch
+) -> None:
+    """It is no local of our frames in plain text."""
+    bare_environment.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canary-authorization")
+    raw_server.hang()
+    task = asyncio.create_task(container.get())
+    await asyncio.to_thread(raw_server.arrived.wait)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+
+    printed = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "_credentials.py" in printed
+    assert "canary" not in printed
+
+
 async def test_concurrent_callers_share_one_fetch(raw_server: RawServer, container: ContainerCredentials) -> None:
     """All wait for the first."""
     found = await asyncio.gather(*(container.get() for _ in range(10)))
@@ -1049,6 +1069,8 @@ def test_without_certifi_the_bundle_is_botocore_s(monkeypatch: pytest.MonkeyPatc
 
 def test_a_distribution_s_certifi_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no package has a bundle of its own."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    elsewhere = ModuleSpec("certifi", None, is_package=True)
+    elsewhere.submodule_search_locations = ["nowhere"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: elsewhere if name == "certifi" else None)
 
     assert _trust.default_bundle() == get_cert_path(True)
