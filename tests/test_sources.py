@@ -24,7 +24,7 @@ from asecretcache import _errors as ours
 from asecretcache._secret import SecretRequest
 from asecretcache._sources import _client
 from asecretcache._sources._direct import DirectSource
-from asecretcache._sources._protocol import SecretSource, WarmableSource
+from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableSource
 from asecretcache._sources._secrets_manager import SecretsManagerSource
 from asecretcache._timer import FetchTimer, fetch_timer
 from moto_server import SESSION_TOKEN, MotoServer
@@ -138,6 +138,73 @@ async def test_a_version_is_asked_for_only_when_it_is_wanted(aws_raw: RawServer,
         b'{"SecretId": "name", "VersionId": "%s"}' % GOOD["VersionId"].encode(),
     ]
     assert b"asecretcache" in aws_raw.requests[0]
+
+
+async def test_a_batch_is_fetched_with_one_call(
+    aws_environment: Any, moto_server: MotoServer, source_class: Source
+) -> None:
+    """Of text and bytes, by name and ARN, and each that can't be had has its error."""
+    arn = moto_server.create("text", "the value")
+    moto_server.create("binary", b"\x00\xff")
+    source = source_class()
+    assert isinstance(source, BatchSource)
+
+    outcomes = await source.fetch_batch([arn, "binary", "missing"])
+    await source.aclose()
+
+    assert {key: getattr(each, "secret_string", None) for key, each in outcomes.items()}[arn] == "the value"
+    assert outcomes["binary"].secret_binary == b"\x00\xff"  # type: ignore[union-attr]  # it is a Secret
+    assert isinstance(outcomes["missing"], ours.SecretNotFoundError)
+    assert moto_server.calls("BatchGetSecretValue") == 1
+    assert moto_server.calls("GetSecretValue") == 0
+
+
+async def test_a_batch_goes_on_where_a_page_ends(aws_raw: RawServer, source_class: Source) -> None:
+    """With NextToken; a page may have no values."""
+    aws_raw.first(
+        http({"NextToken": "1"}), http({"SecretValues": [GOOD], "NextToken": "2"}), http({"SecretValues": []})
+    )
+    source = source_class()
+
+    outcomes = await source.fetch_batch(["name", "other"])
+    await source.aclose()
+
+    assert set(outcomes) == {"name"}
+    bodies = [request[request.index(b"{") :] for request in aws_raw.requests]
+    assert [b'"NextToken": "2"' in body for body in bodies] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("AccessDeniedException", ours.SecretAccessDeniedError), ("InvalidParameterException", ours.SecretCacheError)],
+)
+async def test_a_batch_may_be_refused_as_a_whole(
+    aws_raw: RawServer, source_class: Source, code: str, expected: type
+) -> None:
+    """The error says that it is the batch that was."""
+    aws_raw.refuse(code)
+    source = source_class()
+
+    with pytest.raises(ours.SecretCacheError, match=r"[bB]atch") as caught:
+        await source.fetch_batch(["a", "b"])
+    await source.aclose()
+
+    assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", {"SecretValues": [BASE64]}, {"SecretValues": CANARY}, {"Errors": {}}])
+async def test_a_batch_s_answer_that_makes_no_sense_tells_nothing(
+    aws_raw: RawServer, source_class: Source, body: Any
+) -> None:
+    """As that of a single call."""
+    aws_raw.answer(body)
+    source = source_class()
+
+    with pytest.raises(ours.SecretUnavailableError, match="no sense") as caught:
+        await source.fetch_batch(["a", "b"])
+    await source.aclose()
+
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 async def test_tls_with_a_ca_bundle_works(tls_server: RawServer, source_class: Source) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from asecretcache._errors import ConfigurationError
+from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
 from asecretcache._sources._secrets_manager import SecretsManagerSource, sdk_clients
 
@@ -50,6 +51,17 @@ class DirectSource:
             SecretCacheError: a subclass that says why not.
         """
         return await self._source.fetch(request)
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
+
+        What comes in several pages takes a call for each. Needs secretsmanager:BatchGetSecretValue besides
+        GetSecretValue on each secret.
+
+        Raises:
+            SecretCacheError: a subclass that says why the batch as a whole could not be had.
+        """
+        return await self._source.fetch_batch(secret_ids)
 
     async def warm(self) -> None:
         """Make this loop's client; no call is made, and nothing is connected unless it takes the SDK.
