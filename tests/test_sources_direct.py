@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -1052,6 +1053,23 @@ async def test_what_the_whole_bundle_does_not_vouch_for_is_refused(
             await body_of(pool)
 
     assert tls_server.requests == []
+
+
+async def test_a_long_bundle_is_parsed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop isn't held up by it, and is by a short one for less than a thread would cost."""
+    threads: list[str] = []
+    make = _trust._context
+
+    def context(*arguments: Any) -> ssl.SSLContext:
+        threads.append(threading.current_thread().name)
+        return make(*arguments)
+
+    monkeypatch.setattr(_trust, "_context", context)
+    await Trust(None, is_regional=True).context()
+    await Trust(None, is_regional=False).context()
+
+    assert threads[0] == "MainThread"
+    assert threads[1] != "MainThread"
 
 
 def test_the_usual_bundle_is_the_sdk_s() -> None:

@@ -8,10 +8,12 @@ import os
 import ssl
 from typing import Final
 
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 # The roots under which AWS's endpoints are (https://www.amazontrust.com/repository/), as the labels in certifi's and
 # botocore's bundles have them.
-_LABELS: Final = ('# Label: "Amazon Root CA ', '# Label: "Starfield Services Root ')
+_LABELS: Final = (b'# Label: "Amazon Root CA ', b'# Label: "Starfield Services Root ')
+# Some ten certificates: to parse them takes less time than to start a thread for it.
+_SMALL: Final = 32 * 2**10
 
 
 class Trust:
@@ -19,8 +21,8 @@ class Trust:
 
     The SDK trusts AWS_CA_BUNDLE, else REQUESTS_CA_BUNDLE, else certifi's bundle, else botocore's own; never the
     system's store, nor SSL_CERT_FILE. So does this. To parse a bundle of all the world's authorities takes longer than
-    all else in a cold start, so for AWS's own endpoint only Amazon's are taken from it at first; if a certificate isn't
-    from one of these, the whole bundle is.
+    all else that a first call does, so for AWS's own endpoint only Amazon's are taken from it at first; if a
+    certificate isn't from one of these, the whole bundle is.
     """
 
     def __init__(self, bundle: str | None, *, is_regional: bool) -> None:
@@ -30,15 +32,19 @@ class Trust:
         self._context: ssl.SSLContext | None = None
 
     async def context(self) -> ssl.SSLContext:
-        """Return the context, made in a thread by the first who asks.
+        """Return the context, made by the first who asks, in a thread if that takes long.
 
         Raises:
             OSError: the bundle can't be read.
         """
         async with self._lock:
             if self._context is None:
-                loop = asyncio.get_running_loop()
-                self._context = await loop.run_in_executor(None, _load, self._bundle, self._is_narrow)
+                path = self._bundle or default_bundle()
+                roots = _amazon_roots(path) if self._is_narrow else ""
+                if roots or _is_small(path):
+                    self._context = _context(path, roots)
+                else:
+                    self._context = await asyncio.get_running_loop().run_in_executor(None, _context, path, roots)
             return self._context
 
     def widen(self) -> bool:
@@ -49,10 +55,12 @@ class Trust:
         return was_narrow
 
 
-def _load(bundle: str | None, is_narrow: bool) -> ssl.SSLContext:  # noqa: FBT001  # run_in_executor has no keywords
+def _is_small(path: str) -> bool:
+    return os.path.getsize(path) <= _SMALL
+
+
+def _context(path: str, roots: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    path = bundle or default_bundle()
-    roots = _amazon_roots(path) if is_narrow else ""
     context.load_verify_locations(None if roots else path, cadata=roots or None)
     return context
 
@@ -72,7 +80,14 @@ def default_bundle() -> str:
 
 
 def _amazon_roots(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        *blocks, _ = file.read().split(_END)
-    found = [block for block in blocks if any(label in block for label in _LABELS)]
-    return "\n".join(block[block.index(_BEGIN) :] + _END for block in found)
+    """Return the certificates that have one of the labels; none, if there are no labels."""
+    with open(path, "rb") as file:
+        pem = file.read()
+    found = []
+    for label in _LABELS:
+        position = pem.find(label)
+        while position >= 0:
+            begin, end = pem.find(_BEGIN, position), pem.find(_END, position) + len(_END)
+            found.append(pem[begin:end])
+            position = pem.find(label, end)
+    return b"\n".join(found).decode("ascii", "replace")
