@@ -90,7 +90,10 @@ class DirectClient:
                 continue
             paid = self._retries.pay(answer, attempt)
             if not paid:
-                raise answer
+                try:
+                    raise answer
+                finally:
+                    del answer  # Its traceback holds this frame.
             await asyncio.sleep(pause(attempt))
             attempt += 1
 
