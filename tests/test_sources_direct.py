@@ -901,7 +901,7 @@ async def test_an_idle_connection_that_is_spoken_to_is_not_used_again(raw_server
     """What nobody asked for must not become the next answer."""
     pool = connections_to(raw_server, clock)
     await body_of(pool)
-    raw_server.sockets[0].sendall(http({"not": "asked for"}))
+    next(iter(raw_server._open)).request.sendall(http({"not": "asked for"}))
     while not pool._idle[0].is_over:
         await asyncio.sleep(0.001)
 

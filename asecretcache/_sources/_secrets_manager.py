@@ -305,13 +305,3 @@ def _check_addresses(region_name: Any, endpoint_url: Any) -> None:
             valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
     if not valid:
         raise ConfigurationError("endpoint_url= is a URL that begins with https:// or http://")
-
-
-def sdk_clients(region_name: str | None, endpoint_url: str | None) -> Callable[[], AbstractAsyncContextManager[Any]]:
-    """Return a factory of the clients that a SecretsManagerSource with these arguments has.
-
-    Raises:
-        ConfigurationError: one of them isn't valid.
-    """
-    _check_addresses(region_name, endpoint_url)
-    return _Opener(None, region_name, endpoint_url, None).open
