@@ -622,7 +622,6 @@ async def test_an_endpoint_where_nobody_listens_is_unavailable(
 
 @pytest.mark.parametrize("wrong", ["authority", "name", "bundle"])
 async def test_tls_is_verified(
-    request: pytest.FixtureRequest,
     tls_server: RawServer,
     credentials: pytest.MonkeyPatch,
     source_class: Source,
@@ -630,9 +629,6 @@ async def test_tls_is_verified(
     wrong: str,
 ) -> None:
     """A certificate of an unknown authority, or for another name, isn't taken, and nothing is sent."""
-    if wrong == "name" and source_class is SecretsManagerSource:
-        # botocore turns check_hostname off because urllib3 compares names by itself; aiohttp doesn't.
-        request.applymarker(pytest.mark.xfail(reason="aiobotocore 2.25 doesn't compare names"))
     if wrong == "authority":
         # What OpenSSL trusts by itself isn't what is trusted here.
         credentials.setenv("SSL_CERT_FILE", os.environ["AWS_CA_BUNDLE"])

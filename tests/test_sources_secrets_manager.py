@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aioboto3
@@ -350,3 +352,23 @@ async def test_forgetting_keeps_the_inherited_and_starts_anew(monkeypatch: pytes
 
     assert gate.opened == 2
     assert inherited
+
+
+@pytest.mark.parametrize(
+    ("proxy", "verifies", "compares"),
+    [
+        (None, True, True),
+        ("http://10.0.0.1:3128", True, True),
+        ("https://10.0.0.1:3128", True, False),
+        (None, False, False),
+    ],
+)
+def test_names_are_compared_where_certificates_are_verified(proxy: str | None, verifies: bool, compares: bool) -> None:
+    """An https proxy may have an address for a name, and who turned verification off wants none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
+
+    connector = _client._connector(lambda _: SimpleNamespace(_ssl=context, _factory=None), proxy)
+
+    assert connector._ssl.check_hostname is compares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import ssl
 import threading
 import time
 import weakref
@@ -181,21 +182,27 @@ def _drop_all(clients: MutableMapping[_Loop, LoopClient]) -> None:
             client.drop()
 
 
-def part_at_once(client: Any) -> Any:
-    """Let a client of aiobotocore's drop the connections it gives up, without a farewell; return the client.
+def mended(client: Any) -> Any:
+    """Return a client of aiobotocore's, with two faults of its connections mended.
 
-    asyncio waits up to 30 s for the peer's end of TLS. A peer that hangs or was forgotten by a gateway owes it for
-    ever, and most loops end before: their sockets would stay open, and warn.
+    It would take any certificate of a trusted authority, for whatever host: botocore turns the comparison of names off,
+    because urllib3 makes it by itself, and aiohttp doesn't. And asyncio waits up to 30 s for the peer's end of TLS. A
+    peer that hangs or was forgotten by a gateway owes it for ever, and most loops end before: their sockets would stay
+    open, and warn. So connections that are given up are dropped without a farewell.
     """
-    with suppress(AttributeError):  # Versions that have other names for these are polite.
+    with suppress(AttributeError):  # Where a version has other names for these, the tests tell.
         session = client._endpoint.http_session
-        session._create_connector = functools.partial(_brusque, session._create_connector)
+        session._create_connector = functools.partial(_connector, session._create_connector)
     return client
 
 
-def _brusque(create: Callable[..., Any], *arguments: Any) -> Any:
-    connector = create(*arguments)
+def _connector(create: Callable[[Any], Any], proxy_url: Any) -> Any:
+    connector = create(proxy_url)
     with suppress(AttributeError):
+        context = connector._ssl
+        # One that verifies nothing was asked for with verify=False; TLS with a proxy has rules of its own.
+        if context and context.verify_mode == ssl.CERT_REQUIRED and not str(proxy_url or "").startswith("https:"):
+            context.check_hostname = True
         connector._factory = functools.partial(_abortive, connector._factory)
     return connector
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._client import LoopClients, part_at_once
+from asecretcache._sources._client import LoopClients, mended
 from asecretcache._sources._mapping import nonsense, to_batch, to_error, to_secret
 from asecretcache._sources._redaction import redacted
 from asecretcache._sources._retries import ATTEMPTS, timeouts
@@ -164,9 +164,16 @@ class SecretsManagerSource:
         await self._clients.aclose()
 
 
-async def _pages(operation: Callable[..., Awaitable[Any]], arguments: Mapping[str, Any]) -> list[Any]:
+class _Pages(list[Any]):
+    """The answers so far, whose values no traceback's locals show while the next one is awaited."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} answers>"
+
+
+async def _pages(operation: Callable[..., Awaitable[Any]], arguments: Mapping[str, Any]) -> _Pages:
     """Call until no answer names a next one."""
-    pages = [await operation(**arguments)]
+    pages = _Pages([await operation(**arguments)])
     tokens: set[str] = set()
     while isinstance(pages[-1], Mapping) and (token := pages[-1].get("NextToken")) and token not in tokens:
         # One that comes back would lead round in a circle until the time is over.
@@ -258,7 +265,7 @@ class _Opening:
 
     async def __aenter__(self) -> Any:
         self._inner = await self._make()
-        return part_at_once(await self._inner.__aenter__())
+        return mended(await self._inner.__aenter__())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
