@@ -237,6 +237,7 @@ class SingleFlight:
         """Cancel every flight, and wait for those of this loop to end; none of them stores its result."""
         self.forget()
         with self._lock:
+            self._sweep()
             carriers = self._carriers()
         for carrier in carriers:
             carrier.cancel()

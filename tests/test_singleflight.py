@@ -627,6 +627,18 @@ async def test_closing_leaves_a_closed_loops_flight_alone(cache: SecretCache) ->
     assert flights[0].landed
 
 
+def test_closing_sweeps_out_what_closed_loops_left(cache: SecretCache) -> None:
+    """Else a fetch that never began would warn, when it is collected, that it was never awaited."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(_board_only(cache))
+    loop.close()
+
+    asyncio.run(cache.aclose())
+    gc.collect()
+
+    assert not cache._flights._all()
+
+
 def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(
     cache: SecretCache, source: InMemorySource
 ) -> None:
