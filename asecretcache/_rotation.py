@@ -86,16 +86,21 @@ class Rotations:
         if deadline is not None and deadline.at is not None:
             patience = min(patience, deadline.at - asyncio.get_running_loop().time())
         ends_at = self.monotonic() + patience
+        has_refreshed = False
         while True:
             stored = self._cache.peek(secret_id)
             if stored is not None and stored.version_id != failed.version_id:
                 return stored
+            # A refresh may take longer than the pause after it, and then there is none in which to give up.
+            if has_refreshed and self.monotonic() >= ends_at:
+                return None
             wait = 0.0 if self._cache._is_refreshing(secret_id) else self._claim(secret_id)
             if wait > 0.0:
                 if self.monotonic() + wait > ends_at:
                     return None
                 await asyncio.sleep(wait)
                 continue
+            has_refreshed = True
             try:
                 fetched = await self._cache.refresh(secret_id)
             except (SecretUnavailableError, SecretThrottledError):

@@ -175,6 +175,28 @@ async def test_patience_ends_with_the_functions_own_error(
     assert len(source.calls) == 1 + 3
 
 
+async def test_patience_ends_though_each_refresh_takes_longer_than_the_pause_after_it(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Secrets Manager that hangs keeps nobody for ever."""
+    clock = sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    database.password = "something else"
+
+    async def hang(request: Any) -> Secret:
+        source.calls.append(request)
+        clock.advance(3.0)
+        raise SecretUnavailableError("it took too long")
+
+    cache._flights.fetches = cache._flights.fetches._replace(one=hang)
+    async with asyncio.timeout(5):
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=5.0)
+
+    # The last one that begins within the patience ends after it.
+    assert len(source.calls) == 1 + 2
+
+
 async def test_without_patience_there_is_one_refresh(
     cache: SecretCache, source: InMemorySource, database: Database
 ) -> None:
