@@ -499,7 +499,7 @@ class SecretCache:
                 for request in requests:
                     error = self._backoff.throttled(self._store.canonical(request).key, now)
                     if error is not None:
-                        outcomes[request] = error._copy()
+                        outcomes[request] = error._asked_for(request.secret_id)
         tries = {request: 0 for request in requests if request not in outcomes}
         while tries:
             self._check_open()
@@ -526,9 +526,7 @@ class SecretCache:
             is_other = flight.request != request and flight.secret.arn != secret_id
             return None if is_other else Answer(flight.secret, is_fetched=True)
         if flight.error is not None:
-            error = flight.error._copy()
-            if flight.request != request:
-                error.secret_id = secret_id
+            error = flight.error._asked_for(secret_id)
         elif not flight.landed:
             msg = f"secret {secret_id!r} didn't arrive before the invocation's deadline"
             error = SecretUnavailableError(msg, secret_id=secret_id)

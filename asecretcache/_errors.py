@@ -51,6 +51,12 @@ class SecretCacheError(Exception):
         twin.__cause__ = self.__cause__
         return twin
 
+    def _asked_for(self, secret_id: str) -> Self:
+        """Return a twin for who asked for a secret by this id, whichever the fetch was by."""
+        twin = self._copy()
+        twin.secret_id = secret_id
+        return twin
+
     def _about(self, secret_id: str) -> SecretCacheError:
         """Return a twin that names the secret, where the error of a batch names none."""
         twin = self._copy()

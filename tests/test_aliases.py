@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from asecretcache import Secret, SecretCache, SecretNotFoundError, SecretRequest, SecretUnavailableError
+from asecretcache import (
+    Secret,
+    SecretCache,
+    SecretNotFoundError,
+    SecretRequest,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
 from asecretcache._store import Entry, Store
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
@@ -192,6 +199,21 @@ async def test_an_error_by_alias_names_what_was_asked_for(
     with pytest.raises(SecretUnavailableError) as caught:
         await cache.get_secret(ARN)
     assert caught.value.secret_id == ARN
+
+
+async def test_a_throttled_answer_that_is_held_names_what_was_asked_for(
+    cache: SecretCache, source: TwoAccounts, clock: ManualClock
+) -> None:
+    """Though it was the answer to who asked by name."""
+    await cache.get(NAME)
+    clock.advance(5000)
+    source.fail(SecretThrottledError("slow down", secret_id=NAME))
+
+    for secret_id in (NAME, ARN):
+        with pytest.raises(SecretThrottledError) as caught:
+            await cache.get_secret(secret_id)
+        assert caught.value.secret_id == secret_id
+    assert len(source.calls) == 2
 
 
 @pytest.mark.parametrize("secret_id", [NAME, ARN])

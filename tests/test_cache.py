@@ -178,6 +178,19 @@ async def test_failures_among_many_are_named_and_the_others_kept(cache: SecretCa
     assert cache.peek(TEXT)
 
 
+async def test_an_error_that_names_no_secret_is_raised_with_the_name(
+    cache: SecretCache, source: InMemorySource
+) -> None:
+    """A source of a user's own may leave it out, and the group would name None."""
+    source.fail(SecretUnavailableError("down"))
+
+    with pytest.raises(SecretUnavailableError) as caught:
+        await cache.get(TEXT)
+    assert caught.value.secret_id == TEXT
+    with pytest.raises(SecretErrorGroup, match=f"could not be had: '{TEXT}', '{JSON}'"):
+        await cache.get_many([TEXT, JSON])
+
+
 async def test_errors_can_stand_in_the_result(cache: SecretCache) -> None:
     """With return_exceptions nothing is raised."""
     outcomes = await cache.get_many(["no", TEXT], return_exceptions=True)
