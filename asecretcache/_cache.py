@@ -499,7 +499,7 @@ class SecretCache:
                 for request in requests:
                     error = self._backoff.throttled(self._store.canonical(request).key, now)
                     if error is not None:
-                        outcomes[request] = error._asked_for(request.secret_id)
+                        outcomes[request] = self._in_place_of(error._asked_for(request.secret_id), request, purpose)
         tries = {request: 0 for request in requests if request not in outcomes}
         while tries:
             self._check_open()
@@ -536,6 +536,12 @@ class SecretCache:
         else:
             msg = f"the fetch of secret {secret_id!r} was cancelled from outside, twice"
             error = SecretUnavailableError(msg, secret_id=secret_id)
+        return self._in_place_of(error, request, purpose)
+
+    def _in_place_of(
+        self, error: SecretCacheError, request: SecretRequest, purpose: Purpose
+    ) -> Answer | SecretCacheError:
+        """Return the expired value that may be served instead of an error, if there is one."""
         if purpose is READ and isinstance(error, _TRANSIENT):
             entry, now = self._entries.get(request.key), self._now()
             # It may be fresh by now, if another fetch has landed meanwhile.

@@ -359,6 +359,25 @@ async def test_a_throttled_answer_is_held_for_a_second(source: InMemorySource, c
     assert await cache.get_secret(NAME) == OLD
 
 
+async def test_a_throttled_answer_that_is_held_gives_way_to_a_stale_value(
+    source: InMemorySource, clock: ManualClock
+) -> None:
+    """A refresh was throttled while the value was fresh, and within the second it has expired."""
+    cache = make(source, clock)
+    await cache.get_secret(NAME)
+    source.fail(THROTTLED)
+    clock.advance(99.5)
+    with pytest.raises(SecretThrottledError):
+        await cache.refresh(NAME)
+    clock.advance(0.7)
+
+    assert await cache.get_secret(NAME) == OLD
+    assert cache.stats().stale_served == 1
+    with pytest.raises(SecretErrorGroup):
+        await cache.prefetch(NAME)
+    assert len(source.calls) == 2
+
+
 async def test_a_clock_set_back_ends_a_back_off_and_a_hold(source: InMemorySource, clock: ManualClock) -> None:
     """They don't last until it has caught up."""
     cache = make(source, clock)
