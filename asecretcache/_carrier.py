@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from contextvars import Context
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from asecretcache._errors import (
     ConfigurationError,
@@ -22,11 +23,19 @@ from asecretcache._timer import FetchTimer, fetch_timer
 MAX_BATCH: Final = 20
 
 
-class Fetches(NamedTuple):
-    """What a source offers: the fetch of one secret and, perhaps, that of several."""
+class Fetches:
+    """What a source offers: the fetch of one secret and, perhaps, of several; and whether the latter was denied."""
 
-    one: Callable[[SecretRequest], Awaitable[Secret]]
-    batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Secret | SecretCacheError]]] | None = None
+    __slots__ = ("batch", "is_batch_denied", "one")
+
+    def __init__(
+        self,
+        one: Callable[[SecretRequest], Awaitable[Secret]],
+        batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Secret | SecretCacheError]]] | None = None,
+    ) -> None:
+        self.one = one
+        self.batch = batch
+        self.is_batch_denied = False
 
 
 class Tower(Protocol):
@@ -105,7 +114,8 @@ class Carrier:
         if asyncio.get_running_loop() is loop:
             self.task.cancel()
         else:
-            loop.call_soon_threadsafe(self.task.cancel)
+            with suppress(RuntimeError):  # It has been closed in this very moment.
+                loop.call_soon_threadsafe(self.task.cancel)
 
     def lineage(self) -> Iterator[Carrier]:
         """Yield it and the carriers within whose fetches it was started."""
@@ -137,18 +147,21 @@ class Carrier:
             async with self.timer.start():
                 return await fetch(what)
         except SecretCacheError as exc:
-            # Without its traceback, whose frames would keep the flights alive and show what they hold.
             return exc.with_traceback(None)
-        except TimeoutError:
-            blame = f"took longer than {self.timer.seconds:g} s"
         except Exception as exc:  # noqa: BLE001 - a source may raise anything, with the value in it: only the type is told
             blame = f"raised {type(exc).__name__} at {_origin(exc)}"
+            if isinstance(exc, TimeoutError) and self.timer.has_expired:
+                blame = f"took longer than {self.timer.seconds:g} s"
         secret_id = self.flights[0].request.secret_id if len(self.flights) == 1 else None
         return SecretUnavailableError(f"the fetch of {self._subject()} {blame}", secret_id=secret_id)
 
     def _land_all(self, _task: object = None) -> None:
-        for flight in self.flights:
-            self.tower.land(flight)
+        # They are let go of, or each would keep the other alive until the collector runs. And all of them land, even if
+        # in storing one something is raised (the clock may be a user's).
+        flights, self.flights = self.flights, []
+        with ExitStack() as stack:
+            for flight in reversed(flights):
+                stack.callback(self.tower.land, flight)
 
     def _subject(self) -> str:
         return f"secret {self.flights[0].request.secret_id!r}"
@@ -195,9 +208,10 @@ class BatchCarrier(Carrier):
         self._hand_over([flight for flight in self.flights if flight.request.secret_id not in outcomes])
 
     def _hand_over(self, flights: list[Flight]) -> None:
-        """Let these be fetched one by one, within what is left of the time."""
-        self.flights = [flight for flight in self.flights if flight not in flights]
-        self.tower.carry_singly(flights, self.timer, self.parent)
+        """Let those of these that somebody waits for be fetched one by one, within what is left of the time."""
+        wanted = [flight for flight in flights if flight.is_wanted]
+        self.flights = [flight for flight in self.flights if flight not in wanted]
+        self.tower.carry_singly(wanted, self.timer, self.parent)
 
     def _subject(self) -> str:
         return f"{len(self.flights)} secrets"

@@ -6,6 +6,7 @@ invocation leaves running doesn't inherit it. Fetches run in a context of their 
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 
 
@@ -29,3 +30,11 @@ def current_deadline() -> Deadline | None:
     """Return the deadline of the invocation in whose context this is called, unless that is over."""
     deadline = invocation_deadline.get()
     return None if deadline is None or deadline.at is None else deadline
+
+
+def time_left(seconds: float) -> float:
+    """Return ``seconds``, or what is left until the current deadline, if that is less."""
+    deadline = current_deadline()
+    if deadline is None or deadline.at is None:
+        return seconds
+    return min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()))

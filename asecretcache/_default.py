@@ -40,6 +40,15 @@ class _Process:
 _process: Final = _Process()
 
 
+def _after_fork() -> None:
+    """Give the child a lock that no thread of the parent's holds."""
+    _process.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def get_default_cache() -> SecretCache:
     """Return the cache that the module-level functions use, made on first use.
 
@@ -87,7 +96,7 @@ async def get_secret(reference: str | None = None) -> str:
             return stored
         reference = _secret_id()
     parsed = SecretReference.parse(reference)
-    secret, is_fetched = await get_default_cache()._obtain(parsed.request)
+    secret, is_fetched = await get_default_cache()._reader.read(parsed.request)
     _log(parsed, is_fetched)
     return parsed.read(secret)
 

@@ -48,6 +48,8 @@ class SecretCacheError(Exception):
         # __init__ is left out: a subclass of a user's own may ask for other arguments.
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
+        if "__notes__" in twin.__dict__:
+            twin.__notes__ = list(twin.__notes__)
         twin.__cause__ = self.__cause__
         return twin
 

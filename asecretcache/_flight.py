@@ -75,6 +75,11 @@ class Flight:
         return self.request, self.is_refresh
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether it has ended without an outcome."""
+        return self.landed and self.secret is None and self.error is None
+
+    @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for it, or it was started for nobody in particular."""
         return bool(self.waiters) or self.is_background
@@ -84,6 +89,7 @@ class Flight:
         if isinstance(outcome, Secret):
             self.secret = outcome
         elif isinstance(outcome, SecretCacheError):
+            # Without its traceback, whose frames would keep the flight alive and show what they hold.
             self.error = outcome.with_traceback(None)
         else:
             secret_id = self.request.secret_id

@@ -48,13 +48,15 @@ def injector(read: Read, references: Mapping[str, object]) -> Callable[[Any], An
 
 def _check(function: object) -> None:
     if not inspect.iscoroutinefunction(function):
-        name = getattr(function, "__qualname__", type(function).__name__)
-        msg = f"inject is for `async def` functions, and {name} isn't one (put it below @classmethod and the like)"
+        msg = (
+            f"inject is for `async def` functions, and {_name(function)} isn't one "
+            "(put it below @classmethod and the like)"
+        )
         raise ConfigurationError(msg)
 
 
 def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tuple[inspect.Signature, dict[str, int]]:
-    """Return the signature without the injected arguments, and at which position each of them may be passed.
+    """Return the signature without the injected arguments, and at which position each argument may be passed.
 
     Raises:
         ConfigurationError: the function doesn't take one of them by keyword.
@@ -66,12 +68,25 @@ def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tu
         kind = parameters[name].kind if name in parameters else None
         by_keyword = kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if not by_keyword and not (takes_any and kind in (None, inspect.Parameter.POSITIONAL_ONLY)):
-            msg = f"inject would pass {name}=, which {function.__qualname__} doesn't take by keyword"
+            msg = f"inject would pass {name}=, which {_name(function)} doesn't take by keyword"
             raise ConfigurationError(msg)
     positions = {
         name: position
         for position, (name, each) in enumerate(parameters.items())
         if each.kind is each.POSITIONAL_OR_KEYWORD
     }
-    rest = [each for name, each in parameters.items() if name not in injected]
+    rest: list[inspect.Parameter] = []
+    is_past = False
+    for name, each in parameters.items():
+        if name in injected and name in positions:
+            # Who would pass what comes after it by position would pass it too.
+            is_past = True
+        elif is_past and each.kind is each.POSITIONAL_OR_KEYWORD:
+            rest.append(each.replace(kind=each.KEYWORD_ONLY))
+        elif name not in injected and not (is_past and each.kind is each.VAR_POSITIONAL):
+            rest.append(each)
     return signature.replace(parameters=rest), positions
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from asecretcache._deadline import current_deadline
+from asecretcache._deadline import time_left
 from asecretcache._errors import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
 from asecretcache._policy import seconds
+from asecretcache._reader import Reader
 from asecretcache._secret import Secret, SecretRequest
 
 T = TypeVar("T")
 
+# From the second time on that a refresh brings nothing new.
 _FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 2.0
+_LONGEST_WAIT: Final = 1.0
 _IDLE: Final = 60.0
-
-
-class Refresher(Protocol):
-    """What is needed of the cache."""
-
-    async def get(self, secret_id: str, /) -> Secret:
-        """Return the secret, from memory while it is fresh."""
-
-    async def refresh(self, secret_id: str, /) -> Secret:
-        """Fetch it now."""
-
-    def peek(self, secret_id: str, /) -> Secret | None:
-        """Return what is stored."""
-
-    def _is_refreshing(self, secret_id: str, /) -> bool:
-        """Whether a refresh is under way that can be joined."""
 
 
 class _Pace(NamedTuple):
@@ -49,11 +33,9 @@ class Rotations:
     All whose call fails share the refreshes and their pace, so the number of callers doesn't matter.
     """
 
-    def __init__(self, cache: Refresher, max_size: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._cache = cache
+    def __init__(self, reader: Reader, max_size: int) -> None:
+        self._reader = reader
         self._max_size = max_size
-        self.monotonic = monotonic
-        self._lock = threading.Lock()
         self._paces: dict[str, _Pace] = {}
 
     async def call(
@@ -66,57 +48,62 @@ class Rotations:
         """See SecretCache.call_with_secret."""
         patience = seconds("patience", patience, remedy="give seconds, or 0 for one refresh")
         _check(function, refresh_on)
-        secret_id = SecretRequest.of(secret_id).secret_id
-        secret = await self._cache.get(secret_id)
+        request = SecretRequest.of(secret_id)
+        secret = (await self._reader.read(request)).secret
         try:
             return await function(secret)
         except refresh_on as exc:
             failure = exc
         try:
-            other = await self._other_version(secret_id, secret, patience)
+            other = await self._other_version(request, secret, patience)
             if other is None:
                 raise failure
             return await function(other)
         finally:
             del failure  # Its traceback holds this frame.
 
-    async def _other_version(self, secret_id: str, failed: Secret, patience: float) -> Secret | None:
+    def forget(self, secret_id: str | None = None) -> None:
+        """Begin anew with one secret, or with all."""
+        with self._reader.lock:
+            if secret_id is None:
+                self._paces.clear()
+            else:
+                self._paces.pop(secret_id, None)
+
+    async def _other_version(self, request: SecretRequest, failed: Secret, patience: float) -> Secret | None:
         """Return another version than the one that failed, as soon as there is one; None: not within the patience."""
-        deadline = current_deadline()
-        if deadline is not None and deadline.at is not None:
-            patience = min(patience, deadline.at - asyncio.get_running_loop().time())
-        ends_at = self.monotonic() + patience
+        monotonic = self._reader.monotonic
+        ends_at = monotonic() + time_left(patience)
         has_refreshed = False
         while True:
-            stored = self._cache.peek(secret_id)
-            if stored is not None and stored.version_id != failed.version_id:
-                return stored
-            # A refresh may take longer than the pause after it, and then there is none in which to give up.
-            if has_refreshed and self.monotonic() >= ends_at:
+            entry = self._reader.entries.get(request.key)
+            if entry is not None and entry.secret.version_id != failed.version_id:
+                return entry.secret
+            left = ends_at - monotonic()
+            wait = 0.0 if self._reader.is_refreshing(request) else self._claim(request.secret_id)
+            # Without any patience there is one refresh all the same.
+            if left <= 0.0 and (has_refreshed or wait > 0.0):
                 return None
-            wait = 0.0 if self._cache._is_refreshing(secret_id) else self._claim(secret_id)
             if wait > 0.0:
-                if self.monotonic() + wait > ends_at:
-                    return None
-                await asyncio.sleep(wait)
+                await asyncio.sleep(min(wait, left))
                 continue
             has_refreshed = True
             try:
-                fetched = await self._cache.refresh(secret_id)
+                # It may take longer than the patience, which is the caller's and not the fetch's.
+                async with asyncio.timeout(left if left > 0.0 else None):
+                    fetched = await self._reader.refresh(request)
             except (SecretUnavailableError, SecretThrottledError):
-                pass  # It may come to be within the patience.
-            except SecretCacheError:
+                continue  # It may come to be within the patience.
+            except (SecretCacheError, TimeoutError):
                 return None
-            else:
-                if fetched.version_id != failed.version_id:
-                    with self._lock:
-                        self._paces.pop(secret_id, None)
-                    return fetched
+            if fetched.version_id != failed.version_id:
+                self.forget(request.secret_id)
+                return fetched
 
     def _claim(self, secret_id: str) -> float:
         """Return 0 for who may refresh now, which is noted; else the seconds until somebody may."""
-        with self._lock:
-            now = self.monotonic()
+        with self._reader.lock:
+            now = self._reader.monotonic()
             pace = self._paces.pop(secret_id, None)
             if pace is None or now - pace.next_at > _IDLE:
                 pace = _Pace(0, now)

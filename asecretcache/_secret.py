@@ -11,7 +11,7 @@ from asecretcache._errors import ConfigurationError, SecretFormatError
 CURRENT: Final = "AWSCURRENT"
 _MAX_ID_LENGTH: Final = 2048  # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 _ARN_COLONS: Final = 6
-_ARN_SUFFIX: Final = 7  # a hyphen and six characters
+ARN_SUFFIX: Final = 7  # a hyphen and six characters
 
 
 class Secret:
@@ -66,15 +66,18 @@ class Secret:
         put(self, "name", name)
         put(self, "arn", arn)
         put(self, "version_id", version_id)
-        put(self, "version_stages", tuple(version_stages))
+        is_staged = isinstance(version_stages, (tuple, list))
+        put(self, "version_stages", tuple(version_stages) if is_staged else ())
         put(self, "created_date", created_date)
         put(self, "secret_string", secret_string)
         put(self, "secret_binary", secret_binary)
         put(self, "fetched_at", time.time() if fetched_at is None else fetched_at)
         # Last, when there is a repr for whoever shows this frame's locals; del is for the same reader.
-        if (secret_string is None) == (secret_binary is None):
+        if (secret_string is None) == (secret_binary is None) or not is_staged:
             del secret_string, secret_binary
             msg = f"a Secret has either secret_string or secret_binary; {name!r} was given both or neither"
+            if not is_staged:
+                msg = f"version_stages is a tuple of staging labels, not {type(version_stages).__name__}"
             raise ConfigurationError(msg, secret_id=name)
 
     def _text(self, secret_id: str) -> str:
@@ -154,7 +157,7 @@ class SecretRequest(NamedTuple):
         """The same by the name that an ARN ends in, with which the secret may be asked for in its own account."""
         if not self.secret_id.startswith("arn:"):
             return self
-        return self._replace(secret_id=self.secret_id.rpartition(":")[2][:-_ARN_SUFFIX])
+        return self._replace(secret_id=self.secret_id.rpartition(":")[2][:-ARN_SUFFIX])
 
     @property
     def key(self) -> Any:

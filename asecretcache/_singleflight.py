@@ -50,16 +50,23 @@ class Purpose(NamedTuple):
         is_refresh: a value is wanted that was asked for after this; only flights of the same kind will do.
         is_background: nobody waits, so the flight isn't ended because nobody waits any more.
         is_prefetch: nobody has asked yet, so a failure counts for nothing.
+        is_retry: it has been boarded for before.
     """
 
     is_refresh: bool = False
     is_background: bool = False
     is_prefetch: bool = False
+    is_retry: bool = False
 
     @property
-    def is_asked(self) -> bool:
-        """Whether a caller wants the value now."""
-        return not (self.is_background or self.is_prefetch)
+    def is_read(self) -> bool:
+        """Whether a caller will do with any value that may be served."""
+        return not (self.is_refresh or self.is_background or self.is_prefetch)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether joining another's flight saves a call that would have been made."""
+        return not (self.is_background or self.is_prefetch or self.is_retry)
 
 
 READ: Final = Purpose()
@@ -99,7 +106,6 @@ class SingleFlight:
         self._timeout = timeout
         self._clock = clock
         self.monotonic = monotonic
-        self._is_batch_denied = False
         # Weak: an idle loop isn't kept alive. A flight holds its loop, so flights of a closed one are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Airspace] = WeakKeyDictionary()
 
@@ -139,7 +145,7 @@ class SingleFlight:
                     started.append(flight)
                 else:
                     flight = joined
-                    self.counters.coalesced += purpose.is_asked
+                    self.counters.coalesced += purpose.is_counted
                 flight.arms = flight.arms or not purpose.is_prefetch
                 flights.append(flight)
             self._start(started, parent, loop, batch=batch)
@@ -172,7 +178,7 @@ class SingleFlight:
     def _start(
         self, flights: list[Flight], parent: Carrier | None, loop: asyncio.AbstractEventLoop, *, batch: bool
     ) -> None:
-        if batch and self.fetches.batch is not None and not self._is_batch_denied:
+        if batch and self.fetches.batch is not None and not self.fetches.is_batch_denied:
             # A batch can ask for no version.
             together = [flight for flight in flights if isinstance(flight.request.key, str)]
             # The last one left over is a single get.
@@ -194,8 +200,8 @@ class SingleFlight:
 
     def deny_batches(self, error: SecretCacheError) -> None:
         """Try no batch again, as another one would only be denied too."""
-        if not self._is_batch_denied:
-            self._is_batch_denied = True
+        if not self.fetches.is_batch_denied:
+            self.fetches.is_batch_denied = True
             _logger.warning("a batch was denied, from now on secrets are fetched one by one: %s", error)
 
     def close(self, flights: Sequence[Flight]) -> None:

@@ -13,14 +13,15 @@ class CacheStats(NamedTuple):
 
     Attributes:
         hits: reads answered from memory while the value was fresh.
-        misses: reads that had to wait for a fetch.
-        refreshes: values fetched because ``refresh`` was called, rather than because they had expired.
+        misses: reads that had to wait for a fetch, and have what that brought.
+        refreshes: calls of ``refresh``, also those that ``call_with_secret`` makes.
         coalesced: misses and refreshes that joined a fetch which was under way already, and so cost no call.
         get_calls: fetches of one secret: GetSecretValue, the SDK's own retries not counted.
         batch_calls: fetches of several secrets: BatchGetSecretValue, further pages and the SDK's retries not counted.
         batched_ids: the secrets asked for in those batches.
         errors: fetches that brought an error, each secret of a batch for itself.
-        stale_served: reads answered with an expired value, as ``stale_while_revalidate`` or ``stale_if_error`` allow.
+        stale_served: reads answered with an expired value, as ``stale_while_revalidate`` or ``stale_if_error`` allow,
+            at once or instead of a fetch's error.
         evictions: values dropped because there were more than ``max_size``.
     """
 
@@ -46,7 +47,7 @@ class CacheStats(NamedTuple):
 
 
 class Counters:
-    """The counts that aren't kept where they arise; changed under the cache's lock."""
+    """The counts that aren't kept where they arise."""
 
     __slots__ = ("batched_ids", "batches", "coalesced", "errors", "fetches", "misses", "refreshes", "stale")
 
@@ -66,3 +67,23 @@ class Counters:
             self.refreshes += reads
         else:
             self.misses += reads
+
+    def serve_stale_instead(self) -> None:
+        """Count a miss as a stale answer, which it became."""
+        self.misses -= 1
+        self.stale += 1
+
+    def stats(self, *, hits: int, evictions: int) -> CacheStats:
+        """Return the counts, with those that are kept elsewhere."""
+        return CacheStats(
+            hits=hits,
+            misses=self.misses,
+            refreshes=self.refreshes,
+            coalesced=self.coalesced,
+            get_calls=self.fetches,
+            batch_calls=self.batches,
+            batched_ids=self.batched_ids,
+            errors=self.errors,
+            stale_served=self.stale,
+            evictions=evictions,
+        )

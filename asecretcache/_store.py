@@ -18,11 +18,11 @@ _HEAP_SLACK: Final = 2
 class Entry:
     """A value and how long it is fresh; ``text`` stands beside the secret to save the hit path an attribute.
 
-    ``hits`` is counted here, where the hit path is already. ``is_revoked`` is set when AWS has said since that the
-    value may not be had any more.
+    ``hits`` is counted here, where the hit path is already. ``revoked_at`` is when AWS has said since, in the order of
+    the starts, that the value may not be had any more; 0 for never.
     """
 
-    __slots__ = ("born", "expires_at", "hits", "is_revoked", "secret", "started", "text")
+    __slots__ = ("born", "expires_at", "hits", "revoked_at", "secret", "started", "text")
 
     def __init__(self, secret: Secret, *, started: int, born: float, expires_at: float) -> None:
         self.secret = secret
@@ -31,7 +31,7 @@ class Entry:
         self.born = born
         self.expires_at = expires_at
         self.hits = 0
-        self.is_revoked = False
+        self.revoked_at = 0
 
     def __repr__(self) -> str:
         return f"<Entry {self.secret!r} expires_at={self.expires_at!r}>"
@@ -77,26 +77,16 @@ class Store:
         return {secret_id, self._names.get(secret_id, secret_id), self._arns.get(secret_id, secret_id)}
 
     def put(self, request: SecretRequest, entry: Entry, now: float) -> bool:
-        """Store the entry, unless what is stored comes from a fetch that started after it; return whether it was."""
-        key = request.key
-        present = self.entries.get(key)
-        if present is not None and present.started > entry.started:
-            return False
-        arn = entry.secret.arn
+        """Store the entry, unless what is known comes from a fetch that started after it; return whether it was."""
+        arn, request = entry.secret.arn, self.canonical(request)
         is_named = arn.startswith("arn:") and not request.secret_id.startswith("arn:")
         if is_named and not self._introduce(request.secret_id, arn, entry.started):
             return False
-        if key in self._order:
-            self._past_hits += self.entries[key].hits
-            self._order.move_to_end(key)
-        else:
-            self._order[key] = None
-        # In place: readers in other threads hold no lock and must find one entry or the other.
-        self.entries[key] = entry
-        if not isinstance(key, str):
-            self._versions.setdefault(request.secret_id, set()).add(key)
-        self._link(request, entry)
-        heapq.heappush(self._expiries, (entry.expires_at, entry.started, key))
+        present = self.entries.get(request.key)
+        if present is not None and max(present.started, present.revoked_at) > entry.started:
+            return False
+        self._set(request, entry)
+        heapq.heappush(self._expiries, (entry.expires_at, entry.started, request.key))
         if len(self._order) > self._max_size:
             self._evict(now)
         if len(self._expiries) > _HEAP_SLACK * len(self._order) + self._max_size:
@@ -120,32 +110,43 @@ class Store:
         self._arns.clear()
         self._expiries.clear()
 
+    def _set(self, request: SecretRequest, entry: Entry) -> None:
+        """Let an entry be found by its key and, if that is a name's, by the ARN's."""
+        key = request.key
+        # In place: readers in other threads hold no lock and must find one entry or the other.
+        replaced, self.entries[key] = self.entries.get(key), entry
+        if key in self._order:
+            assert replaced is not None
+            self._past_hits += replaced.hits
+            self._order.move_to_end(key)
+        else:
+            self._order[key] = None
+        if not isinstance(key, str):
+            self._versions.setdefault(request.secret_id, set()).add(key)
+        arn = self._arns.get(request.secret_id)
+        if arn is not None:
+            self.entries[request._replace(secret_id=arn).key] = entry
+
     def _introduce(self, name: str, arn: str, started: int) -> bool:
         """Take note that the name is this ARN's, unless a fetch that started later has shown another."""
         known = self._arns.get(name)
-        if known is not None and known != arn:
+        if known == arn:
+            return True
+        if known is not None:
             if any(self.entries[key].started > started for key in self._keys_of(name)):
                 return False
             # It was deleted and created again, so what is stored by its name is another secret's.
             self.drop(name)
         self._arns[name] = arn
         self._names[arn] = name
-        return True
-
-    def _link(self, request: SecretRequest, entry: Entry) -> None:
-        """Let the entry of a name be found by its ARN, in place of an older one that was fetched by the ARN."""
-        arn = self._arns.get(request.secret_id)
-        if arn is None:
-            return
-        key = request._replace(secret_id=arn).key
-        own = self.entries.get(key)
-        if own is not None and own.started > entry.started:
-            return
-        # In place, as above.
-        self.entries[key] = entry
-        if own is not None and key in self._order:
-            self._past_hits += own.hits
+        # What was fetched by the ARN so far is the name's from now on.
+        for key in self._keys_of(arn):
+            entry = self.entries[key]
             self._strike(key)
+            renamed = _renamed(key, name)
+            self._set(SecretRequest(name) if isinstance(renamed, str) else SecretRequest(*renamed), entry)
+            heapq.heappush(self._expiries, (entry.expires_at, entry.started, renamed))
+        return True
 
     def _evict(self, now: float) -> None:
         self.evictions += 1
@@ -165,7 +166,7 @@ class Store:
         arn = self._arns.get(secret_id)
         if arn is None:
             return
-        alias = arn if isinstance(key, str) else (arn, *key[1:])
+        alias = _renamed(key, arn)
         if self.entries.get(alias) is entry:
             del self.entries[alias]
         if not self._keys_of(secret_id):
@@ -188,3 +189,8 @@ class Store:
 
     def _keys_of(self, secret_id: str) -> list[Any]:
         return [*([secret_id] if secret_id in self._order else []), *self._versions.get(secret_id, ())]
+
+
+def _renamed(key: Any, secret_id: str) -> Any:
+    """Return the key of the same version by another id."""
+    return secret_id if isinstance(key, str) else (secret_id, *key[1:])

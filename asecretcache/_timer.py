@@ -29,6 +29,11 @@ class FetchTimer:
         self._timeout = asyncio.timeout(self.seconds) if self._ends_at is None else asyncio.timeout_at(self._ends_at)
         return self._timeout
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether the time-out has struck."""
+        return self._timeout is not None and self._timeout.expired()
+
     def pause(self) -> None:
         """Stop counting: the fetch waits for a slot."""
         if self._ends_at is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -53,6 +54,8 @@ class InMemorySource:
         self.closed = False
         self._account_id = account_id
         self._versions: dict[str, list[Secret]] = {}
+        self._births: Counter[str] = Counter()
+        self._rotations: Counter[str] = Counter()
         self._batch_failure: SecretCacheError | None = None
         self._failures: dict[str | None, tuple[SecretCacheError, float]] = {}
         self._lock = threading.Lock()
@@ -63,11 +66,16 @@ class InMemorySource:
 
     def rotate(self, name: str, value: str | bytes) -> Secret:
         """Give a secret a new current version, or create it; return that version."""
-        versions = self._versions.setdefault(name, [])
+        if name not in self._versions:
+            # One that was deleted and is created again has another ARN, as with AWS.
+            self._versions[name] = []
+            self._births[name] += 1
+        versions = self._versions[name]
+        self._rotations[name] += 1
         secret = Secret(
             name=name,
-            arn=f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}{_SUFFIX}",
-            version_id=f"00000000-0000-4000-8000-{len(versions) + 1:012d}",
+            arn=f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}-{self._births[name]:06d}",
+            version_id=f"00000000-0000-4000-8000-{self._rotations[name]:012d}",
             version_stages=(CURRENT,),
             created_date=datetime.now(UTC),
             secret_string=value if isinstance(value, str) else None,
@@ -154,7 +162,7 @@ class InMemorySource:
                 raise error._copy()
 
     def _find(self, request: SecretRequest) -> Secret:
-        versions = self._versions.get(request.secret_id) or self._versions.get(_name_in(request.secret_id), [])
+        versions = self._versions.get(request.by_name.secret_id, [])
         # An ARN of another account, or one that doesn't end as these do, is another secret's.
         if versions and request.secret_id in (versions[-1].name, versions[-1].arn):
             for secret, stages in self._staged(versions):
@@ -173,11 +181,6 @@ class InMemorySource:
 
 
 _ANEW = frozenset({"fetched_at", "version_stages"})
-_SUFFIX = "-AbCdEf"
-
-
-def _name_in(arn: str) -> str:
-    return arn.rpartition(":")[2].removesuffix(_SUFFIX)
 
 
 def _is_asked(request: SecretRequest, secret: Secret, stages: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from asecretcache import (
     Secret,
+    SecretAccessDeniedError,
     SecretCache,
     SecretNotFoundError,
     SecretRequest,
@@ -20,7 +21,7 @@ from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
 NAME, VALUE = "prod/db", "hunter2"
-ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:prod/db-AbCdEf"
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:prod/db-000001"
 OTHER_ARN = "arn:aws:secretsmanager:us-east-1:999999999999:secret:prod/db-GhIjKl"
 
 
@@ -155,7 +156,6 @@ async def test_a_secret_deleted_and_created_again_is_another_secret(
     old_version = (await cache.get(NAME)).version_id
     await cache.get(NAME, version_id=old_version)
     source.delete(NAME)
-    source._account_id = "222222222222"  # any other ARN will do
     source.rotate(NAME, "reborn")
     clock.advance(100)
     source.calls.clear()
@@ -176,7 +176,6 @@ async def test_who_asks_by_the_old_arn_is_never_given_the_new_secret(
     """Its fetch goes by the name that it had, sees another ARN, and then goes by the ARN asked for."""
     await cache.get(NAME)
     source.others[ARN] = "still there"
-    source._account_id = "222222222222"
     source.delete(NAME)
     source.rotate(NAME, "reborn")
     clock.advance(100)
@@ -244,6 +243,49 @@ async def test_invalidating_an_arn_holds_for_the_fetch_by_name_under_way(
     assert cache.peek(NAME) is cache.peek(ARN) is None
 
 
+async def test_who_is_told_that_access_is_denied_gets_no_stale_value_by_another_id(
+    cache: SecretCache, source: TwoAccounts, clock: ManualClock
+) -> None:
+    """A name and its ARN that were fetched at the same time are one entry as well."""
+    await asyncio.gather(cache.get(NAME), cache.get(ARN))
+    assert len(cache._store) == 1
+    clock.advance(100)
+    source.fail(SecretAccessDeniedError("no"))
+    with pytest.raises(SecretAccessDeniedError):
+        await cache.get(ARN)
+    source.fail(SecretUnavailableError("down"))
+
+    for each in (NAME, ARN):
+        with pytest.raises(SecretUnavailableError):
+            await cache.get(each)
+
+
+async def test_an_arn_whose_name_hangs_doesnt_wait_twice(source: TwoAccounts) -> None:
+    """Nor does it put a second call on what is down; and with no ttl at all one call still serves both."""
+    source.pause()
+    cache = SecretCache(source, fetch_timeout=0.01)
+    outcomes = await cache.get_many([NAME, ARN], return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes.values()] == [SecretUnavailableError] * 2
+    assert outcomes[ARN].secret_id == ARN  # type: ignore[union-attr]  # it is an error
+    assert len(source.calls) == 1
+
+    source.resume()
+    source.calls.clear()
+    secrets = await SecretCache(source, ttl=0).get_many([NAME, ARN])
+    assert secrets[NAME] is secrets[ARN]
+    assert len(source.calls) == 1
+
+
+async def test_a_foreign_arn_that_another_caller_has_just_fetched_costs_no_call(
+    cache: SecretCache, source: TwoAccounts
+) -> None:
+    """Both waited for the name first, which it might have been."""
+    source.others[OTHER_ARN] = "theirs"
+    await asyncio.gather(cache.get_many([NAME, OTHER_ARN]), cache.get_many([OTHER_ARN, NAME]))
+
+    assert sorted(call.secret_id for call in source.calls) == sorted([NAME, OTHER_ARN])
+
+
 def entry(started: int, arn: str = ARN) -> Entry:
     secret = Secret(name=NAME, arn=arn, version_id="v", secret_string=f"value {started}")
     return Entry(secret, started=started, born=0.0, expires_at=100.0)
@@ -253,29 +295,43 @@ def put(store: Store, secret_id: str, started: int, arn: str = ARN, stage: Any =
     return store.put(SecretRequest(secret_id, stage), entry(started, arn), 0.0)
 
 
-def test_what_was_fetched_by_the_arn_later_is_kept() -> None:
-    """A fetch by name doesn't overwrite the result of one by ARN that started after it."""
+def test_what_was_fetched_by_the_arn_later_becomes_the_names() -> None:
+    """A fetch by name doesn't overwrite the result of one by ARN that started after it, and takes it over."""
     store = Store(9)
     assert put(store, ARN, 2)
-    assert put(store, NAME, 1)
-    assert store.entries[ARN].started == 2
+    assert not put(store, NAME, 1)
+    assert store.entries[NAME] is store.entries[ARN]
+    assert store.entries[NAME].started == 2
+    assert len(store) == 1
 
     assert put(store, NAME, 3)
+    assert store.entries[NAME] is store.entries[ARN]
     assert store.entries[ARN].started == 3
     assert len(store) == 1
 
 
-def test_a_fetch_by_arn_that_lands_after_the_name_is_known_keeps_the_order() -> None:
-    """The older is dropped, the newer is the ARN's own until the next fetch by name."""
+def test_a_fetch_by_arn_that_lands_after_the_name_is_known_is_the_names() -> None:
+    """The order is that of the starts, by whichever id."""
     store = Store(9)
     put(store, NAME, 2)
     assert not put(store, ARN, 1)
     assert put(store, ARN, 3)
-    assert (store.entries[NAME].started, store.entries[ARN].started) == (2, 3)
 
-    assert put(store, NAME, 4)
-    assert store.entries[ARN].started == 4
+    assert store.entries[NAME] is store.entries[ARN]
+    assert store.entries[NAME].started == 3
     assert len(store) == 1
+
+
+def test_all_that_was_fetched_by_the_arn_becomes_the_names() -> None:
+    """Versions too, so that nothing of a secret has two entries, and their expiries go along."""
+    store = Store(9)
+    put(store, ARN, 1, stage="AWSPREVIOUS")
+    put(store, NAME, 2)
+
+    key = (NAME, "AWSPREVIOUS", None)
+    assert store.entries[key] is store.entries[(ARN, "AWSPREVIOUS", None)]
+    assert list(store._order) == [key, NAME]
+    assert (100.0, 1, key) in store._expiries
 
 
 def test_a_late_answer_about_the_old_secret_doesnt_replace_the_new_one() -> None:

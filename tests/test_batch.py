@@ -20,6 +20,7 @@ from asecretcache import (
     SecretRequest,
     SecretThrottledError,
     SecretUnavailableError,
+    _cache,
 )
 from asecretcache._deadline import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
@@ -93,7 +94,7 @@ async def test_versions_go_single(cache: SecretCache, source: InMemorySource) ->
     requests = [SecretRequest.of(NAMES[0], "AWSCURRENT", (await cache.get(NAMES[0])).version_id)]
     requests += [SecretRequest.of(name) for name in NAMES[1:3]]
 
-    await cache._obtain_many(requests)
+    await cache._reader.read_many(requests)
 
     assert source.calls[-1] == requests[0]
     assert source.batches == [tuple(NAMES[1:3])]
@@ -422,3 +423,50 @@ def test_a_source_without_batches_is_refused_with_batch() -> None:
         SecretCache(Single(), batch=True)
     with pytest.raises(ConfigurationError, match="batch"):
         SecretCache(InMemorySource(), batch=20)  # type: ignore[arg-type]  # the mistake
+
+
+async def test_a_refused_batch_fetches_only_what_is_still_wanted(cache: SecretCache, source: InMemorySource) -> None:
+    """Those who left are no reason for calls, least of all when there are too many."""
+    source.fail_batches(SecretThrottledError("slow down"))
+    source.pause()
+    many = asyncio.create_task(cache.get_many(NAMES[:20]))
+    await until(lambda: source.batches)
+    one = asyncio.create_task(cache.get_secret(NAMES[3]))
+    await asyncio.sleep(0)
+    many.cancel()
+    await asyncio.wait([many])
+    source.resume()
+
+    assert await one == f"value of {NAMES[3]}"
+    assert [call.secret_id for call in source.calls] == [NAMES[3]]
+    assert not cache._flights._all()
+
+
+async def test_all_waiters_of_a_batch_are_woken_whatever_happens_in_storing(source: InMemorySource) -> None:
+    """A clock of a user's that raises hangs nobody."""
+    is_broken = False
+
+    def clock() -> float:
+        if is_broken:
+            raise ArithmeticError
+        return 0.0
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    cache = SecretCache(source, batch=True, clock=clock)
+    source.pause()
+    many = asyncio.create_task(cache.get_many(NAMES[:5]))
+    await until(lambda: source.batches)
+    is_broken = True
+    source.resume()
+
+    assert values(await asyncio.wait_for(many, 5)) == expected(NAMES[:5])
+
+
+def test_a_fork_doesnt_forget_that_batches_are_denied(cache: SecretCache, source: InMemorySource) -> None:
+    """The child has the permissions of the parent."""
+    source.fail_batches(SecretAccessDeniedError("no batches"))
+    asyncio.run(cache.get_many(NAMES[:2]))
+    _cache._after_fork()
+    asyncio.run(cache.get_many(NAMES[2:4]))
+
+    assert len(source.batches) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
+import threading
 from typing import Any
 
 import anyio
@@ -18,12 +20,16 @@ from asecretcache import (
     SecretErrorGroup,
     SecretFormatError,
     SecretNotFoundError,
+    SecretRequest,
     SecretsManagerSource,
     SecretUnavailableError,
 )
+from asecretcache._cache import live_caches
 from asecretcache._deadline import Deadline, invocation_deadline
-from asecretcache._timer import fetch_timer
+from asecretcache._singleflight import READ
+from asecretcache._timer import FetchTimer, fetch_timer
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 TEXT, BINARY, JSON = "prod/db", "prod/key", "prod/config"
 
@@ -199,42 +205,66 @@ async def test_errors_can_stand_in_the_result(cache: SecretCache) -> None:
     assert isinstance(outcomes[TEXT], Secret)
 
 
-async def test_one_id_is_not_many(cache: SecretCache) -> None:
+@pytest.mark.parametrize("wrong", [TEXT, b"a", None, 5])
+async def test_one_id_is_not_many(cache: SecretCache, wrong: Any) -> None:
     """A str would be taken for its letters."""
     with pytest.raises(ConfigurationError, match=r"get_many\(\['a', 'b'\]\)"):
-        await cache.get_many(TEXT)
+        await cache.get_many(wrong)
 
 
-async def test_prefetch_warms_the_source_and_fills_the_memory() -> None:
-    """A source that has work to do before its first fetch does it then."""
+class Warm(InMemorySource):
+    """A source that has work to do before its first fetch."""
 
-    class Warm(InMemorySource):
-        warmed = 0
+    warmed = 0
+    timer: FetchTimer | None = None
+    hangs = False
+    raises: Exception | None = None
 
-        async def warm(self) -> None:
-            self.warmed += 1
+    async def warm(self) -> None:
+        self.warmed += 1
+        self.timer = fetch_timer.get()
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.raises:
+            raise self.raises
 
+
+async def test_prefetch_without_ids_prepares_the_source_and_with_ids_fills_the_memory() -> None:
+    """A fetch does its source's preparations by itself, within its own time."""
     source = Warm({TEXT: "hunter2"})
     cache = SecretCache(source)
+    await cache.prefetch()
+    assert source.warmed == 1
+    assert source.timer
+    assert source.timer.seconds == 10.0, "a client that is made now has the time-outs of a fetch"
+    assert not source.calls
 
     await cache.prefetch(TEXT)
-
     assert source.warmed == 1
     assert cache.peek(TEXT)
 
 
-async def test_prefetch_tells_the_source_how_long_a_fetch_may_take() -> None:
-    """The client that warm() makes is the one that the fetches use, so its time-outs must suit them."""
+@pytest.mark.parametrize("deadline", [False, True])
+async def test_preparing_a_source_takes_no_longer_than_a_fetch(*, deadline: bool) -> None:
+    """Nor longer than the invocation; what it raises by itself is passed on."""
+    source = Warm()
+    source.hangs = True
+    cache = SecretCache(source, fetch_timeout=60 if deadline else 0.01)
+    if deadline:
+        invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.01))
+    with pytest.raises(SecretUnavailableError, match=r"preparing the source took longer than 0\.0"):
+        await cache.prefetch()
 
-    class Warmable(InMemorySource):
-        async def warm(self) -> None:
-            timer = fetch_timer.get()
-            assert timer
-            assert timer.seconds == 3.0
+    source.hangs, source.raises = False, TimeoutError("its own")
+    with pytest.raises(TimeoutError, match="its own"):
+        await cache.prefetch()
 
-    await SecretCache(Warmable(), fetch_timeout=3.0).prefetch()
 
-    assert fetch_timer.get() is None
+async def test_a_source_that_has_nothing_to_prepare_is_left_alone(cache: SecretCache, source: InMemorySource) -> None:
+    """prefetch() without ids is for any source."""
+    await cache.prefetch()
+
+    assert not source.calls
 
 
 async def test_never_more_than_max_size(source: InMemorySource) -> None:
@@ -387,3 +417,42 @@ async def test_no_repr_shows_a_value(cache: SecretCache, source: InMemorySource)
     await cache.get_secret(TEXT)
 
     assert "hunter2" not in repr(cache) + repr(source) + repr(cache.__dict__)
+
+
+async def test_a_fetch_that_lands_after_the_closing_stores_nothing(cache: SecretCache, source: InMemorySource) -> None:
+    """Whoever passed the check in another thread just before finds no value later."""
+    (flight,) = cache._flights.board([SecretRequest.of(TEXT)], READ)
+    cache._reader.is_closed = True
+    await until(lambda: flight.landed)
+
+    assert not cache._entries
+
+
+def test_caches_can_be_listed_while_others_are_made() -> None:
+    """The end of an invocation lists them, whatever other threads do."""
+    stop = threading.Event()
+
+    def make() -> None:
+        while not stop.is_set():
+            SecretCache(InMemorySource())
+
+    kept = [SecretCache(InMemorySource()) for _ in range(50)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=make)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert len(live_caches()) >= len(kept)
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("key", [["password"], 5, b"password"])
+async def test_a_key_of_json_is_a_str(cache: SecretCache, source: InMemorySource, key: Any) -> None:
+    """It is refused before the document is anywhere to be seen."""
+    with pytest.raises(ConfigurationError, match="key of get_json is a str"):
+        await cache.get_json(JSON, key)
+    assert not source.calls

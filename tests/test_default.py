@@ -18,6 +18,7 @@ from asecretcache import (
     SecretNotFoundError,
     SecretRequest,
     SecretsManagerSource,
+    _default,
     bootstrap,
     get_default_cache,
     get_secret,
@@ -231,7 +232,7 @@ def test_the_environment_sets_the_default_ttl(setting: str, ttl: float | None, m
     monkeypatch.setenv("ASECRETCACHE_TTL", setting)
     set_default_cache(None)
 
-    assert get_default_cache()._policy.ttl == ttl
+    assert get_default_cache()._reader.policy.ttl == ttl
     assert get_default_cache() is get_default_cache()
 
 
@@ -293,3 +294,12 @@ def test_what_is_to_be_written_shows_no_value() -> None:
     from asecretcache._reference import SecretReference
 
     assert "hunter2" not in repr(_Write("A", "hunter2", SecretReference.parse("a")))
+
+
+def test_after_a_fork_the_lock_is_new_and_the_cache_is_kept() -> None:
+    """What the child's hook does, seen from inside; tests/test_singleflight.py has a real fork."""
+    cache, lock = get_default_cache(), _default._process.lock
+    _default._after_fork()
+
+    assert _default._process.lock is not lock
+    assert get_default_cache() is cache

@@ -277,7 +277,7 @@ async def test_a_deadline_gives_the_stale_value(source: InMemorySource, clock: M
     token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time()))
     assert await cache.get_secret(NAME) == OLD
     invocation_deadline.reset(token)
-    assert not cache._backoff._failures
+    assert not cache._reader.backoff._failures
     source.rotate(NAME, NEW)
     source.resume()
 
@@ -409,7 +409,7 @@ async def test_prefetches_and_cancellations_arm_nothing(source: InMemorySource, 
     await until(lambda: len(source.calls) == 3)
     caller.cancel()
     await asyncio.wait([caller])
-    assert not cache._backoff._failures
+    assert not cache._reader.backoff._failures
     source.resume()
 
 
@@ -458,13 +458,13 @@ async def test_forgetting_a_secret_forgets_its_back_off(
     with pytest.raises(SecretThrottledError):
         await cache.get_secret(NAME, version_stage="AWSPREVIOUS")
     cache.invalidate("other")
-    assert len(cache._backoff._failures) == 2
+    assert len(cache._reader.backoff._failures) == 2
 
     if forget == "invalidate":
         cache.invalidate(NAME)
     else:
         cache.clear()
-    assert not cache._backoff._failures
+    assert not cache._reader.backoff._failures
     assert await cache.get_secret(NAME) == OLD
 
 
@@ -626,3 +626,25 @@ async def test_a_fetch_that_fails_late_serves_what_has_come_meanwhile(
     gate.set_result(None)
 
     assert await failing == OLD
+
+
+async def test_a_fetch_from_before_a_refusal_isnt_stored(source: InMemorySource, clock: ManualClock) -> None:
+    """What was said last, in the order of the starts, is that the secret is gone."""
+    cache = make(source, clock)
+    await cache.get_secret(NAME)
+    clock.advance(100)
+    source.pause()
+    before = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: len(source.calls) == 2)
+    gate = source._waiting.pop()
+    source._paused = False
+    source.fail(SecretNotFoundError("deleted"))
+    with pytest.raises(SecretNotFoundError):
+        await cache.refresh(NAME)
+    source.recover()
+    gate.set_result(None)
+    assert await before == OLD
+
+    source.fail(DOWN)
+    with pytest.raises(SecretUnavailableError):
+        await cache.get_secret(NAME)

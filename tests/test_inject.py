@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import traceback
 from collections.abc import Callable, Coroutine
@@ -59,7 +60,7 @@ async def test_it_is_still_the_function(cache: SecretCache) -> None:
 
     assert (connect.__name__, connect.__doc__) == ("connect", "Connect.")
     assert inspect.iscoroutinefunction(connect)
-    assert str(inspect.signature(connect)) == "(host: 'str', port: 'int' = 5432) -> 'str'"
+    assert str(inspect.signature(connect)) == "(host: 'str', *, port: 'int' = 5432) -> 'str'"
     assert await connect("here") == "here:5432"
 
 
@@ -176,3 +177,25 @@ def test_mistakes_are_told_when_it_is_applied(cache: SecretCache) -> None:
     for other in (sync, staticmethod(connect), "prod/db"):
         with pytest.raises(ConfigurationError, match="async def"):
             cache.inject(password="prod/db:password")(other)  # type: ignore[arg-type]  # the mistake
+
+
+async def test_what_comes_after_an_injected_argument_is_passed_by_keyword(cache: SecretCache) -> None:
+    """By position it would be taken for the secret, so the signature doesn't offer that."""
+
+    @cache.inject(password="prod/db:password")
+    async def connect(host: str, password: str, port: int = 1, *more: str, user: str = "app", **others: str) -> str:
+        return f"{host}:{port} {user}"
+
+    signature = "(host: 'str', *, port: 'int' = 1, user: 'str' = 'app', **others: 'str') -> 'str'"
+    assert str(inspect.signature(connect)) == signature
+    assert await connect("here", port=2) == "here:2 app"
+
+
+def test_a_partial_is_named_by_its_class(cache: SecretCache) -> None:
+    """It has no name of its own."""
+
+    async def connect(password: str, /) -> None:
+        del password
+
+    with pytest.raises(ConfigurationError, match="which partial doesn't take by keyword"):
+        cache.inject(password="prod/db:password")(functools.partial(connect))

@@ -62,7 +62,7 @@ def cache(source: InMemorySource) -> SecretCache:
 def sped_up(cache: SecretCache, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """Let waiting take no time, on a clock that waiting moves."""
     clock = ManualClock(0.0)
-    cache._rotations.monotonic = clock
+    cache._reader.monotonic = clock
     sleep = asyncio.sleep
 
     async def pass_quickly(seconds: float) -> None:
@@ -148,7 +148,7 @@ async def test_while_the_label_is_behind_it_is_refreshed_less_and_less_often(
             source.rotate(NAME, "two")
         return await fetch(request)
 
-    cache._flights.fetches = cache._flights.fetches._replace(one=fetch_with_label)
+    cache._flights.fetches.one = fetch_with_label
     callers = [cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) for _ in range(50)]
 
     assert set(await asyncio.gather(*callers)) == {"connected with 2"}
@@ -188,7 +188,7 @@ async def test_patience_ends_though_each_refresh_takes_longer_than_the_pause_aft
         clock.advance(3.0)
         raise SecretUnavailableError("it took too long")
 
-    cache._flights.fetches = cache._flights.fetches._replace(one=hang)
+    cache._flights.fetches.one = hang
     async with asyncio.timeout(5):
         with pytest.raises(RefusedError):
             await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=5.0)
@@ -361,3 +361,68 @@ async def test_no_frame_shows_the_value(source: InMemorySource) -> None:
         await cache.call_with_secret(NAME, refuse, refresh_on=SecretFormatError, patience=0)
     shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert "canary" not in shown
+
+
+async def test_the_patience_is_used_to_its_end(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that comes shortly before it is over is not missed."""
+    clock = sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    database.password = "two"
+    fetch = source.fetch
+
+    async def fetch_with_label(request: Any) -> Secret:
+        if clock.now >= 4.0 and len(source._versions[NAME]) == 1:
+            source.rotate(NAME, "two")
+        return await fetch(request)
+
+    cache._flights.fetches.one = fetch_with_label
+    assert await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError) == "connected with 2"
+
+
+async def test_what_an_earlier_caller_has_learnt_costs_the_next_no_failure(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the pause that the other left, and then asks itself."""
+    sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    database.password = "two"
+    with pytest.raises(RefusedError):
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=2)
+    source.rotate(NAME, "two")
+
+    call = cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=1.0)
+    assert await call == "connected with 2"
+
+
+async def test_a_refresh_that_hangs_lasts_no_longer_than_the_patience(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """Nor than the invocation, in which it mustn't be asked for again and again."""
+    await cache.get(NAME)
+    database.password = "two"
+    source.pause()
+    async with asyncio.timeout(5):
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=0.05)
+
+    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.05))
+    async with asyncio.timeout(5):
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=60)
+    assert len(source.calls) <= 4
+
+
+@pytest.mark.parametrize("forget", ["invalidate", "clear"])
+async def test_forgetting_a_secret_forgets_its_pace(cache: SecretCache, forget: str) -> None:
+    """Who invalidates wants to begin anew."""
+    await cache.get(NAME)
+    assert cache._rotations._claim(NAME) == 0.0
+    assert cache._rotations._claim(NAME) > 0.0
+    if forget == "invalidate":
+        cache.invalidate(NAME)
+    else:
+        cache.clear()
+
+    assert cache._rotations._claim(NAME) == 0.0

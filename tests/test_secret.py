@@ -6,6 +6,7 @@ import copy
 import enum
 import pickle
 import traceback
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,13 @@ def test_a_member_of_a_str_enum_is_its_value() -> None:
 
     assert SecretRequest.of(Names.DB).secret_id == "prod/db"
     assert type(SecretRequest.of(Names.DB).secret_id) is str
+
+
+@pytest.mark.parametrize("stages", [None, 5, "AWSCURRENT"])
+def test_stages_that_are_none_are_refused_without_the_value(stages: Any) -> None:
+    """A str would be taken for its letters; and no frame of ours shows the value, nor half a record."""
+    with pytest.raises(ConfigurationError, match="version_stages is a tuple") as caught:
+        Secret(name="n", arn="a", version_id="v", version_stages=stages, secret_string="canary-hunter2")
+
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "canary" not in shown.replace('secret_string="canary-hunter2"', "")

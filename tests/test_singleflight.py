@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import signal
 import threading
 import traceback
 
@@ -18,12 +19,16 @@ from asecretcache import (
     SecretAccessDeniedError,
     SecretCache,
     SecretErrorGroup,
+    SecretFormatError,
     SecretRequest,
     SecretUnavailableError,
     _cache,
+    _default,
+    get_default_cache,
 )
 from asecretcache._deadline import Deadline, invocation_deadline
 from asecretcache._flight import Flight
+from asecretcache._reference import SecretReference
 from asecretcache._singleflight import READ
 from asecretcache._timer import FetchTimer
 from asecretcache.testing import InMemorySource, ManualClock
@@ -317,7 +322,7 @@ async def test_a_flight_that_slept_through_a_freeze_is_not_joined(source: InMemo
 async def test_a_flight_that_slept_by_the_monotonic_clock_is_not_joined(source: InMemorySource) -> None:
     """Either clock tells a freeze: here the wall clock stood still and the monotonic one went on."""
     cache = SecretCache(source, clock=ManualClock(), fetch_timeout=10)
-    cache._flights.monotonic = monotonic = ManualClock()
+    cache._reader.monotonic = monotonic = ManualClock()
     source.pause()
     before = asyncio.create_task(cache.get_secret(NAME))
     await until(lambda: source.calls)
@@ -343,7 +348,7 @@ def test_a_forked_child_has_the_values_a_new_lock_and_no_flights(cache: SecretCa
         held, release = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with cache._lock:
+            with cache._reader.lock:
                 held.set()
                 release.wait()
 
@@ -644,13 +649,13 @@ def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(
 ) -> None:
     """What the child's hook does, seen from inside; the test with a real fork sees it from outside."""
     asyncio.run(cache.get_secret(NAME))
-    before = cache._flights, cache._lock
+    before = cache._flights, cache._reader.lock
 
     _cache._after_fork()
 
     assert cache._flights is not before[0]
-    assert cache._lock is not before[1]
-    assert cache._flights._lock is cache._lock
+    assert cache._reader.lock is not before[1]
+    assert cache._flights._lock is cache._reader.lock
     assert asyncio.run(cache.get_secret(NAME)) == VALUE
     assert len(source.calls) == 1
 
@@ -728,3 +733,85 @@ async def test_a_deadline_that_is_cleared_ends_no_wait(cache: SecretCache, sourc
 
     assert await caller == VALUE
     assert len(source.calls) == 1
+
+
+async def test_a_sources_own_time_out_is_not_taken_for_ours(source: InMemorySource) -> None:
+    """A TimeoutError that comes at once took no ten seconds."""
+
+    class Hasty(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            raise TimeoutError
+
+    with pytest.raises(SecretUnavailableError, match="raised TimeoutError at"):
+        await SecretCache(Hasty()).get(NAME)
+
+
+async def test_what_one_waiter_notes_on_its_error_is_its_own(cache: SecretCache, source: InMemorySource) -> None:
+    """Notes are part of the instance."""
+    error = SecretUnavailableError("down")
+    error.add_note("the source's")
+    source.fail(error)
+    errors = await asyncio.gather(*(cache.get(NAME) for _ in range(2)), return_exceptions=True)
+    errors[0].add_note("mine")  # type: ignore[union-attr]  # it is an error
+
+    assert [getattr(each, "__notes__", None) for each in errors] == [["the source's", "mine"], ["the source's"]]
+
+
+async def test_what_has_landed_waits_for_no_collector(cache: SecretCache, source: InMemorySource) -> None:
+    """No cycle keeps values or errors alive."""
+    await cache.get(NAME)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _count(Flight) + _count(SecretFormatError)
+        for _ in range(50):
+            await cache.refresh(NAME)
+            await cache.get_many([NAME, "other", "missing"], return_exceptions=True)
+            with pytest.raises(SecretErrorGroup):
+                await cache._read([SecretReference.parse(f"{NAME}:key")])
+        await asyncio.sleep(0)
+        assert _count(Flight) + _count(SecretFormatError) - before < 5
+    finally:
+        gc.enable()
+
+
+def _count(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # 3.12 on; that is what is tested
+def test_a_forked_child_waits_for_no_lock_of_the_parents(cache: SecretCache) -> None:
+    """Neither that of the default cache nor that of the rotations, which another thread may hold."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _default._process.lock, cache._reader.lock:
+            held.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - another process
+        signal.alarm(10)
+        get_default_cache()
+        cache._rotations._claim(NAME)
+        os._exit(0)
+    release.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def test_a_drained_flight_is_joined_by_nobody(cache: SecretCache, source: InMemorySource) -> None:
+    """Who comes as it is being cancelled starts another, and keeps its retry."""
+    source.pause()
+    cache._flights.board([SecretRequest.of(NAME)], READ)
+    await until(lambda: source.calls)
+    draining = asyncio.create_task(cache._flights.drain(0.0))
+    await until(lambda: not cache._flights._of(asyncio.get_running_loop()).joinable)
+    source.resume()
+
+    assert await cache.get_secret(NAME) == VALUE
+    await draining

@@ -171,6 +171,15 @@ def test_a_partial_arn_is_matched_by_what_it_begins() -> None:
     assert isinstance(outcomes[partial], Secret)
 
 
+def test_a_partial_arn_is_not_answered_by_what_only_begins_like_it() -> None:
+    """prod is not prod-db, though its ARN begins with prod's partial one."""
+    partial = arn("prod").removesuffix("-AbCdEf")
+    outcomes = to_batch([{"SecretValues": [value("prod-db"), value("prod")]}], [partial, "prod-db"])
+
+    assert outcomes
+    assert {each: getattr(outcomes[each], "name", None) for each in outcomes} == {partial: "prod", "prod-db": "prod-db"}
+
+
 @pytest.mark.parametrize(
     "page",
     [

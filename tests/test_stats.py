@@ -8,6 +8,7 @@ import pytest
 
 from asecretcache import CacheStats, SecretCache, SecretErrorGroup, SecretThrottledError, SecretUnavailableError
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 NAMES = ["a", "b", "c"]
 
@@ -96,8 +97,10 @@ async def test_stale_answers_are_counted(source: InMemorySource) -> None:
     await cache.get("a")
 
     stats = cache.stats()
-    assert stats.stale_served == 3
-    assert stats.hits == 0
+    assert (stats.hits, stats.misses, stats.stale_served) == (0, 1, 3)
+    # Four reads; the one that had to wait joined the fetch in the background.
+    assert (stats.get_calls, stats.coalesced) == (2, 1)
+    assert stats.calls_saved == 2
 
 
 async def test_a_throttled_answer_that_is_held_costs_no_call(source: InMemorySource) -> None:
@@ -118,3 +121,16 @@ def test_stats_are_a_record_that_doesnt_change() -> None:
     with pytest.raises(AttributeError):
         stats.hits = 1  # type: ignore[misc]  # the mistake
     assert repr(stats).startswith("CacheStats(hits=0, ")
+
+
+async def test_a_retry_is_not_another_read(source: InMemorySource) -> None:
+    """What somebody else cancels is fetched again, for the same reads."""
+    cache = SecretCache(source)
+    source.pause()
+    readers = [asyncio.create_task(cache.get("a")) for _ in range(10)]
+    await until(lambda: source.calls)
+    cache._flights._all()[0].carrier.task.cancel()
+    source.resume()
+    await asyncio.wait(readers)
+
+    assert cache.stats() == CacheStats(misses=10, coalesced=9, get_calls=2)

@@ -20,7 +20,7 @@ from asecretcache._errors import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._secret import ARN_SUFFIX, Secret, SecretRequest
 
 
 class _Meaning(NamedTuple):
@@ -249,7 +249,7 @@ def _answers(request: SecretRequest, name: str, arn: str, version_id: str) -> bo
 
 def _is_named(secret_id: str, name: str, arn: str) -> bool:
     # A partial ARN lacks the hyphen and the random characters at the end.
-    return arn == secret_id or arn.startswith(f"{secret_id}-") if secret_id.startswith("arn:") else name == secret_id
+    return secret_id in (arn, arn[:-ARN_SUFFIX]) if secret_id.startswith("arn:") else name == secret_id
 
 
 def _from_client_error(exc: BaseException, secret_id: str | None) -> tuple[SecretCacheError, bool]:
