@@ -128,8 +128,8 @@ class Reader:
             of_name = outcomes[names[request]]
             if isinstance(of_name, Answer) and of_name.secret.arn == request.secret_id:
                 outcomes[request] = of_name
-            elif isinstance(of_name, _TRANSIENT):
-                # It would wait for the same again, and put twice the load on what is down.
+            elif isinstance(of_name, SecretUnavailableError) and of_name.request_id is None:
+                # Nothing was answered at all: it would wait for the same again, and put twice the load on what is down.
                 outcomes[request] = of_name._asked_for(request.secret_id)
             else:
                 alone.append(request)
