@@ -30,7 +30,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union build bench clean
+.PHONY: help test lint demo test-all test-union build bench replay clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -49,6 +49,9 @@ demo: $(VENV)/wheel.stamp ## Show the cache at work against a local stand-in for
 
 bench: $(VENV)/wheel.stamp ## Measure how long a first fetch holds up the event loop
 	$(VENV)/bin/python benchmarks/first_fetch_stall.py
+
+replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
+	$(VENV)/bin/python tests/simulation.py $(SEED)
 
 build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
 	rm -rf dist

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from asecretcache import Secret, SecretCacheError, SecretNotFoundError, SecretRequest
@@ -129,14 +129,16 @@ class Behaviour(NamedTuple):
     """What one call does: how many seconds pass before and after it reads, and what goes wrong.
 
     ``failure`` is raised in place of reading, ``failures`` are those of single ids of a batch (None: the id is missing
-    in the answer), ``junk`` is returned instead of what was read, ``cancels`` raises CancelledError though nobody has
-    cancelled it, and ``clean_up`` is how long the call takes to end once it is cancelled.
+    in the answer), ``first`` is awaited before anything else, ``junk`` is returned instead of what was read,
+    ``cancels`` raises CancelledError though nobody has cancelled it, and ``clean_up`` is how long the call takes to end
+    once it is cancelled.
     """
 
     before: float = 0.0
     after: float = 0.0
     failure: Exception | None = None
     failures: Mapping[str, SecretCacheError | None] = {}
+    first: Callable[[], Awaitable[None]] | None = None
     junk: object = None
     cancels: bool = False
     clean_up: float = 0.0
@@ -214,6 +216,8 @@ class VaultSource:
             self.most_at_once[request] = max(self.most_at_once[request], at_once)
         behaviour = self._behave(call)
         try:
+            if behaviour.first is not None:
+                await behaviour.first()
             await asyncio.sleep(behaviour.before)
             if behaviour.cancels:
                 raise asyncio.CancelledError
