@@ -30,7 +30,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union build bench replay clean
+.PHONY: help test lint demo test-all test-union build bench replay mutants soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -52,6 +52,17 @@ bench: $(VENV)/wheel.stamp ## Measure how long a first fetch holds up the event 
 
 replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
 	$(VENV)/bin/python tests/simulation.py $(SEED)
+
+mutants: $(VENV)/wheel.stamp ## Break the code in a hundred ways and see that the tests notice; ONLY=word for some
+	$(VENV)/bin/python tests/mutants.py $(ONLY)
+
+# Bounded in count, so in time: two to three minutes by default.
+INVOCATIONS := 10000
+GETS := 1000000
+SEEDS := 2000
+
+soak: $(VENV)/wheel.stamp ## Use a cache for long and see that nothing is left over; GETS=, INVOCATIONS=, SEEDS=
+	$(VENV)/bin/python tests/soak.py --invocations $(INVOCATIONS) --gets $(GETS) --seeds $(SEEDS)
 
 build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
 	rm -rf dist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -630,6 +631,26 @@ async def test_closing_leaves_a_closed_loops_flight_alone(cache: SecretCache) ->
     cache._flights._sweep()
 
     assert flights[0].landed
+
+
+async def test_closing_stores_nothing_that_comes_in_spite_of_it() -> None:
+    """Not even from a source that doesn't heed its cancellation."""
+
+    class Stubborn(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            self.calls.append(request)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return self._find(request)
+
+    source = Stubborn({NAME: VALUE})
+    cache = SecretCache(source)
+    caller = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+    await cache.aclose()
+
+    assert await caller == VALUE
+    assert not cache._entries
 
 
 def test_closing_sweeps_out_what_closed_loops_left(cache: SecretCache) -> None:

@@ -131,7 +131,7 @@ class Behaviour(NamedTuple):
     ``failure`` is raised in place of reading, ``failures`` are those of single ids of a batch (None: the id is missing
     in the answer), ``first`` is awaited before anything else, ``junk`` is returned instead of what was read,
     ``cancels`` raises CancelledError though nobody has cancelled it, and ``clean_up`` is how long the call takes to end
-    once it is cancelled.
+    once it is cancelled. If it ``is_stubborn`` it returns what it has read then, in spite of its cancellation.
     """
 
     before: float = 0.0
@@ -142,6 +142,7 @@ class Behaviour(NamedTuple):
     junk: object = None
     cancels: bool = False
     clean_up: float = 0.0
+    is_stubborn: bool = False
 
 
 class Call:
@@ -152,7 +153,6 @@ class Call:
         self.requests = tuple(requests)
         self.is_batch = is_batch
         self.loop = asyncio.get_running_loop()
-        self.is_over = False
         self.was_cancelled = False
         self.failure: Exception | None = None
         #: By id, in the end.
@@ -172,6 +172,7 @@ class VaultSource:
         self.calls: list[Call] = []
         #: How often each was being fetched at once, on one loop, at the most.
         self.most_at_once: Counter[SecretRequest] = Counter()
+        self._at_once: Counter[tuple[asyncio.AbstractEventLoop, SecretRequest]] = Counter()
         self._behave = behave
         self._clock = clock
 
@@ -211,9 +212,8 @@ class VaultSource:
     async def _run(self, call: Call, read: Callable[[Behaviour], object]) -> object:
         self.calls.append(call)
         for request in call.requests:
-            under_way = [each for each in self.calls if not each.is_over and each.loop is call.loop]
-            at_once = sum(request in each.requests for each in under_way)
-            self.most_at_once[request] = max(self.most_at_once[request], at_once)
+            self._at_once[call.loop, request] += 1
+            self.most_at_once[request] = max(self.most_at_once[request], self._at_once[call.loop, request])
         behaviour = self._behave(call)
         try:
             if behaviour.first is not None:
@@ -228,12 +228,15 @@ class VaultSource:
         except asyncio.CancelledError:
             call.was_cancelled = True
             await asyncio.sleep(behaviour.clean_up)
-            raise
+            if not behaviour.is_stubborn:
+                raise
+            outcome = read(behaviour)
         except Exception as exc:
             call.failure = exc
             raise
         finally:
-            call.is_over = True
+            for request in call.requests:
+                self._at_once[call.loop, request] -= 1
         return outcome if behaviour.junk is None else behaviour.junk
 
     async def aclose(self) -> None:

@@ -1,0 +1,469 @@
+"""Break the code on purpose, one small mistake at a time, and see that the suite notices each.
+
+Each mutant is a change that somebody might make by mistake in what decides: single-flight, store, freshness, back-off,
+rotation and the cache that puts them together. It is applied to a copy of the installed package, and the fast tests run
+against that copy: first the simulation, then, if that didn't notice, those of the parts. A mutant that survives is a
+test that is missing; one whose text isn't found is out of date. ``make mutants`` runs it, with names for some of them::
+
+    make mutants ONLY=store
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asecretcache
+
+TESTS: Final = Path(__file__).resolve().parent
+INSTALLED: Final = Path(asecretcache.__file__).parent
+SECONDS: Final = 120
+
+#: What notices most, and hangs least, comes first.
+STAGES: Final = {
+    "simulation": ["test_simulation.py::test_whatever_happens_no_rule_is_violated[0]"],
+    "parts": [
+        *("test_store.py", "test_rotation.py", "test_freshness.py", "test_aliases.py", "test_batch.py"),
+        *("test_singleflight.py", "test_cache.py", "test_stats.py"),
+    ],
+    "interleavings": ["test_interleavings.py"],
+    "more simulation": [f"test_simulation.py::test_whatever_happens_no_rule_is_violated[{n}]" for n in (100, 200, 300)],
+}
+
+
+class Mutant(NamedTuple):
+    """A mistake: what is written in a module in place of what."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+MUTANTS: Final = [
+    # --- Single-flight.
+    Mutant(
+        "a refresh joins a plain fetch", "_singleflight", "if flight is None and not refresh:", "if flight is None:"
+    ),
+    Mutant(
+        "a plain fetch passes a refresh over",
+        "_singleflight",
+        "flight = airspace.joinable.get((request, True))",
+        "flight = airspace.joinable.get((request, refresh))",
+    ),
+    Mutant(
+        "what slept through a freeze is joined",
+        "_singleflight",
+        "if flight is not None and flight.carrier.timer.is_overdue():",
+        "if False:",
+    ),
+    Mutant(
+        "what slept through a freeze isn't ended",
+        "_singleflight",
+        "flight.carrier.cancel()\n            return None",
+        "return None",
+    ),
+    Mutant("what was invalidated is stored", "_singleflight", "flight.storable = False", "flight.storable = True"),
+    Mutant(
+        "what was invalidated is joined",
+        "_singleflight",
+        "flight.storable = False\n                    self._of(flight.loop).close(flight)",
+        "flight.storable = False",
+    ),
+    Mutant(
+        "what has landed is joined",
+        "_singleflight",
+        "airspace.close(flight)\n                airspace.aloft",
+        "airspace.aloft",
+    ),
+    Mutant("what has landed stays aloft", "_singleflight", "airspace.aloft.pop(flight, None)", "pass"),
+    Mutant("it lands twice", "_singleflight", "if flight.landed:\n            return", "if False:\n            return"),
+    Mutant("closed loops aren't swept", "_singleflight", "if flight.loop.is_closed():", "if False:"),
+    Mutant("other loops are swept", "_singleflight", "if flight.loop.is_closed():", "if True:"),
+    Mutant(
+        "all loops share flights",
+        "_singleflight",
+        "airspace = self._loops.get(loop)",
+        ("airspace = next(iter(self._loops.values()), None)"),
+    ),
+    Mutant(
+        "a batch of one", "_singleflight", "together[: len(together) - (len(together) % MAX_BATCH == 1)]", "together"
+    ),
+    Mutant("batches are tried again", "_singleflight", "self._is_batch_denied = True", "self._is_batch_denied = False"),
+    Mutant("versions go in batches", "_singleflight", "if isinstance(flight.request.key, str)", "if flight"),
+    Mutant(
+        "a prefetch arms", "_singleflight", "flight.arms = flight.arms or not purpose.is_prefetch", "flight.arms = True"
+    ),
+    Mutant(
+        "all joining counts",
+        "_singleflight",
+        "self.counters.coalesced += purpose.is_asked",
+        "self.counters.coalesced += 1",
+    ),
+    Mutant(
+        "a revalidation ends with its joiner", "_singleflight", "background=purpose.is_background", "background=False"
+    ),
+    Mutant("a fetch waits for itself", "_singleflight", "if is_own or (", "if ("),
+    Mutant("fetches wait for each other", "_singleflight", "flight.carrier.reaches(parent)", "False"),
+    Mutant(
+        "closing stores what comes",
+        "_singleflight",
+        "self.forget()\n        with self._lock:\n            self._sweep()",
+        ("with self._lock:\n            self._sweep()"),
+    ),
+    Mutant(
+        "single gets after a batch have time of their own",
+        "_singleflight",
+        "timer.remainder()",
+        "self._timer()",
+    ),
+    Mutant(
+        "waiters hang if storing fails",
+        "_singleflight",
+        "finally:\n            # Whatever happens",
+        "except ZeroDivisionError:\n            raise\n        else:\n            # Whatever happens",
+    ),
+    # --- The tasks that carry flights.
+    Mutant("batches of 21", "_carrier", "MAX_BATCH: Final = 20", "MAX_BATCH: Final = 21"),
+    Mutant("the first caller's context", "_carrier", "context=Context(), ", ""),
+    Mutant("one who leaves ends a batch", "_carrier", "if not any(flight.is_wanted", "if not all(flight.is_wanted"),
+    Mutant("nobody ends a fetch", "_carrier", "if not any(flight.is_wanted", "if False and any(flight.is_wanted"),
+    Mutant("what is cancelled is joined", "_carrier", "self.tower.close(self.flights)\n", "pass\n"),
+    Mutant("what never began never lands", "_carrier", "self.task.add_done_callback(self._land_all)", "pass"),
+    Mutant("a dead loop's task complains", "_carrier", "_log_destroy_pending = False", "_log_destroy_pending = True"),
+    Mutant(
+        "what is down gets a call for each",
+        "_carrier",
+        "isinstance(outcome, SecretUnavailableError | ConfigurationError)",
+        "isinstance(outcome, ConfigurationError)",
+    ),
+    Mutant(
+        "an id that is missing gets nothing",
+        "_carrier",
+        "self._hand_over([flight for flight in self.flights if flight.request.secret_id not in outcomes])",
+        "pass",
+    ),
+    Mutant("a denied batch isn't remembered", "_carrier", "self.tower.deny_batches(outcome)", "pass"),
+    Mutant("what a fetch left running is the fetch", "_carrier", "any(not flight.landed for", "any(True for"),
+    # --- Flights and their waiters.
+    Mutant("the last who leaves ends nothing", "_flight", "if not flight.waiters:", "if False:"),
+    Mutant(
+        "who leaves is still counted",
+        "_flight",
+        "except asyncio.CancelledError:\n        for flight, future in waits:\n            flight.waiters.pop",
+        "except asyncio.CancelledError:\n        for flight, future in waits:\n            {}.pop",
+    ),
+    Mutant("a waiter is woken twice", "_flight", "if not future.done():", "if True:"),
+    Mutant("waiters of a dead loop are woken", "_flight", "if not self.loop.is_closed():", "if True:"),
+    Mutant(
+        "an invocation's deadline outlasts it",
+        "_flight",
+        "if deadline is not None and deadline.at is None:",
+        "if False:",
+    ),
+    Mutant("the order is turned round", "_flight", "self.started = next(_sequence)", "self.started = -next(_sequence)"),
+    Mutant(
+        "a revalidation is nobody's",
+        "_flight",
+        "return bool(self.waiters) or self.is_background",
+        "return bool(self.waiters)",
+    ),
+    # --- The time-out.
+    Mutant(
+        "both clocks must tell of a freeze",
+        "_timer",
+        "return max(late) > self.seconds",
+        "return min(late) > self.seconds",
+    ),
+    Mutant("a clock set back tells nothing", "_timer", "abs(self._clock() - wall)", "self._clock() - wall"),
+    Mutant(
+        "the rest has no end",
+        "_timer",
+        "rest._ends_at = None if self._timeout is None else self._timeout.when()",
+        "pass",
+    ),
+    # --- The store.
+    Mutant(
+        "an older fetch overwrites",
+        "_store",
+        "if present is not None and present.started > entry.started:",
+        "if False:",
+    ),
+    Mutant(
+        "the newest is evicted",
+        "_store",
+        "self._remove(next(iter(self._order)))",
+        "self._remove(next(reversed(self._order)))",
+    ),
+    Mutant("the expired stay", "_store", "while self._expiries and self._expiries[0][0] <= now:", "while False:"),
+    Mutant("the fresh go first", "_store", "self._expiries[0][0] <= now", "self._expiries[0][0] >= now"),
+    Mutant("storing again makes nothing young", "_store", "self._order.move_to_end(key)", "pass"),
+    Mutant(
+        "one too many", "_store", "if len(self._order) > self._max_size:", "if len(self._order) > self._max_size + 1:"
+    ),
+    Mutant("an old expiry evicts the new value", "_store", " and entry.started == started:", ":"),
+    Mutant("a reborn secret keeps the old one's values", "_store", "self.drop(name)\n        self._arns", "self._arns"),
+    Mutant(
+        "a late answer brings the dead secret back",
+        "_store",
+        "if any(self.entries[key].started > started for key in self._keys_of(name)):",
+        "if False:",
+    ),
+    Mutant("an ARN is introduced by itself", "_store", ' and not request.secret_id.startswith("arn:")', ""),
+    Mutant(
+        "a name's older value covers its ARN's",
+        "_store",
+        "if own is not None and own.started > entry.started:",
+        "if False:",
+    ),
+    Mutant("an alias outlives its entry", "_store", "if self.entries.get(alias) is entry:", "if False:"),
+    Mutant("a version takes its secret's alias along", "_store", "if not self._keys_of(secret_id):", "if True:"),
+    Mutant(
+        "versions outlive an invalidation",
+        "_store",
+        "for key in self._keys_of(each):",
+        "for key in self._keys_of(each)[:1]:",
+    ),
+    Mutant("hits go with their entry", "_store", "self._past_hits += entry.hits\n        secret_id", "secret_id"),
+    Mutant(
+        "replaced entries are remembered",
+        "_store",
+        "if len(self._expiries) > _HEAP_SLACK",
+        "if False and len(self._expiries) > _HEAP_SLACK",
+    ),
+    # --- Freshness.
+    Mutant(
+        "a clock set back is no matter", "_policy", "return born <= now < expires_at\n", "return now < expires_at\n"
+    ),
+    Mutant("fresh at the expiry", "_policy", "return born <= now < expires_at\n", "return born <= now <= expires_at\n"),
+    Mutant("stale for ever", "_policy", "return born <= now < expires_at + self.stale_if_error", "return born <= now"),
+    Mutant(
+        "stale though the clock was set back",
+        "_policy",
+        "return born <= now < expires_at + self.stale_if_error",
+        "return now < expires_at + self.stale_if_error",
+    ),
+    Mutant(
+        "revalidated though the clock was set back",
+        "_policy",
+        "return born <= now < expires_at + self.stale_while_revalidate",
+        "return now < expires_at + self.stale_while_revalidate",
+    ),
+    Mutant(
+        "one window for the other",
+        "_policy",
+        "< expires_at + self.stale_while_revalidate",
+        "< expires_at + self.stale_if_error",
+    ),
+    Mutant("a version expires", "_policy", "if ttl is None or request.version_id is not None:", "if ttl is None:"),
+    Mutant(
+        "jitter prolongs", "_policy", "(1 - self.jitter * _random.random())", "(1 + self.jitter * _random.random())"
+    ),
+    Mutant("no jitter", "_policy", "(1 - self.jitter * _random.random())", "1"),
+    Mutant(
+        "chance that clones share",
+        "_policy",
+        "_random: Final = SystemRandom()",
+        '_random: Final = __import__("random").Random()',
+    ),
+    Mutant("an ARN's ttl counts for nothing", "_policy", "self.ttl_by_secret.get(arn, self.ttl)", "self.ttl"),
+    Mutant("the pause doesn't grow", "_policy", "2.0 ** min(failures - 1, 10)", "1.0"),
+    Mutant(
+        "the pause grows beyond a minute",
+        "_policy",
+        "_BACK_OFF_LONGEST: Final = 60.0",
+        "_BACK_OFF_LONGEST: Final = 600.0",
+    ),
+    Mutant("the pause is too short", "_policy", "_BACK_OFF_FIRST: Final = 2.0", "_BACK_OFF_FIRST: Final = 1.0"),
+    # --- Back-off.
+    Mutant(
+        "a throttled answer is held too long",
+        "_backoff",
+        "_THROTTLED_SECONDS: Final = 1.0",
+        "_THROTTLED_SECONDS: Final = 5.0",
+    ),
+    Mutant(
+        "a throttled answer isn't held",
+        "_backoff",
+        "_THROTTLED_SECONDS: Final = 1.0",
+        "_THROTTLED_SECONDS: Final = 0.0",
+    ),
+    Mutant(
+        "a clock set back prolongs the pause",
+        "_backoff",
+        "return self.since <= now < self.since",
+        "return now < self.since",
+    ),
+    Mutant(
+        "every answer is held",
+        "_backoff",
+        "if failure is None or not isinstance(failure.error, SecretThrottledError):",
+        "if failure is None:",
+    ),
+    Mutant("failures aren't counted", "_backoff", "earlier.number + 1 if", "1 if"),
+    Mutant(
+        "success forgets no failure",
+        "_backoff",
+        'it has succeeded."""\n        self._failures.pop(key, None)',
+        'it has succeeded."""',
+    ),
+    Mutant("failures pile up", "_backoff", "if len(self._failures) > self._max_size:", "if False:"),
+    Mutant(
+        "others' failures are forgotten too",
+        "_backoff",
+        "if (key if isinstance(key, str) else key[0]) in secret_ids",
+        "if secret_ids",
+    ),
+    # --- Rotation.
+    Mutant("no end of patience", "_rotation", "if has_refreshed and self.monotonic() >= ends_at:", "if False:"),
+    Mutant("a pause outlasts the patience", "_rotation", "if self.monotonic() + wait > ends_at:", "if False:"),
+    Mutant(
+        "a newer version in memory isn't seen",
+        "_rotation",
+        "if stored is not None and stored.version_id",
+        "if False and stored.version_id",
+    ),
+    Mutant("nobody keeps the pace", "_rotation", "else self._claim(secret_id)", "else 0.0"),
+    Mutant("who could join waits", "_rotation", "0.0 if self._cache._is_refreshing(secret_id) else ", ""),
+    Mutant(
+        "what is down ends the patience",
+        "_rotation",
+        "except (SecretUnavailableError, SecretThrottledError):",
+        "except SecretThrottledError:",
+    ),
+    Mutant("the same version is tried again", "_rotation", "if fetched.version_id != failed.version_id:", "if True:"),
+    Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),
+    Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 2.0", "_LONGEST_WAIT: Final = 2000.0"),
+    Mutant("paces pile up", "_rotation", "if len(self._paces) > self._max_size:", "if False:"),
+    # --- The cache.
+    Mutant(
+        "age counts from the landing",
+        "_cache",
+        "started=flight.started, born=flight.born",
+        "started=flight.started, born=now",
+    ),
+    Mutant(
+        "a refusal from before revokes",
+        "_cache",
+        " and present is not None and present.started < flight.started:",
+        " and present is not None:",
+    ),
+    Mutant("a refused value is served", "_cache", "if entry.is_revoked or is_fresh(", "if is_fresh("),
+    Mutant(
+        "refresh gives a stale value",
+        "_cache",
+        "if purpose is READ and isinstance(error, _TRANSIENT):",
+        "if isinstance(error, _TRANSIENT):",
+    ),
+    Mutant(
+        "any failure gives a stale value",
+        "_cache",
+        "if purpose is READ and isinstance(error, _TRANSIENT):",
+        "if purpose is READ:",
+    ),
+    Mutant(
+        "a stale value in spite of any failure",
+        "_cache",
+        "return isinstance(error, _TRANSIENT) and self",
+        "return self",
+    ),
+    Mutant(
+        "who was cancelled by others isn't helped", "_cache", "elif tries == 0 or self._closed:", "elif self._closed:"
+    ),
+    Mutant("who was cancelled by others never gives up", "_cache", "elif tries == 0 or self._closed:", "elif True:"),
+    Mutant("the old ARN gives the new secret", "_cache", "return None if is_other else", "return"),
+    Mutant(
+        "the hit path takes a clock set back",
+        "_cache",
+        "if entry.born <= self._now() < entry.expires_at and",
+        "if self._now() < entry.expires_at and",
+    ),
+    Mutant("an invalidation leaves the back-off", "_cache", "self._backoff.forget_all(ids)", "pass"),
+    Mutant(
+        "an ARN's invalidation leaves its name's fetch",
+        "_cache",
+        "self._flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})",
+        "self._flights.forget(ids)",
+    ),
+    Mutant(
+        "name and ARN are fetched both",
+        "_cache",
+        "if request.by_name != request and request.by_name in missing",
+        "if False",
+    ),
+    Mutant(
+        "each read revalidates",
+        "_cache",
+        "if failure is None:\n                revalidated",
+        "if True:\n                revalidated",
+    ),
+    Mutant("the pause isn't kept", "_cache", "failure = self._backoff.holding(request.key, now)", "failure = None"),
+    Mutant(
+        "the hold isn't kept",
+        "_cache",
+        "if error is not None:\n                        outcomes",
+        "if False:\n                        outcomes",
+    ),
+]
+
+
+def run(mutant: Mutant) -> str:
+    """Return what noticed the mutant, or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "asecretcache")
+        shutil.copytree(INSTALLED, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        module = copy / f"{mutant.module}.py"
+        text = module.read_text(encoding="utf-8")
+        if text.count(mutant.old) != 1:
+            return f"OUT OF DATE: its text is there {text.count(mutant.old)} times"
+        module.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        for stage, tests in STAGES.items():
+            noticed = _notices(tests, folder)
+            if noticed:
+                return f"{stage}: {noticed}"
+    return "SURVIVED"
+
+
+def _notices(tests: list[str], folder: str) -> str:
+    command = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+    command += [f"--rootdir={TESTS.parent}", "-c", str(TESTS.parent / "pyproject.toml"), "-k", "not million"]
+    try:
+        # In that folder, so that the examples which hypothesis keeps go with it.
+        result = subprocess.run(
+            [*command, *(str(TESTS / test) for test in tests)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"hangs for more than {SECONDS} s"
+    if result.returncode == 0:
+        return ""
+    failed = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split(" - ")[0].rpartition("::")[2] if failed else f"exit status {result.returncode}"
+
+
+def main(only: list[str]) -> int:
+    """Run the mutants whose module or name has one of these words in it, or all."""
+    mutants = [each for each in MUTANTS if not only or any(word in f"{each.module} {each.name}" for word in only)]
+    began, bad = time.monotonic(), []
+    for mutant in mutants:
+        noticed = run(mutant)
+        print(f"{mutant.module:14} {mutant.name:50} {noticed}", flush=True)
+        if noticed.isupper() or noticed.startswith("OUT"):
+            bad.append(mutant)
+    print(f"{len(mutants) - len(bad)} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
