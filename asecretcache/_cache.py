@@ -9,8 +9,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from anyio import CancelScope
-
 from asecretcache._carrier import Fetches
 from asecretcache._deadline import time_left
 from asecretcache._errors import (
@@ -144,7 +142,14 @@ class SecretCache:
                 return entry.text
         except (KeyError, TypeError):
             pass
-        return (await self.get(secret_id, version_stage=version_stage, version_id=version_id))._text(secret_id)
+        # The short way for those who come while it is being fetched.
+        joined = self._reader.join(secret_id, version_stage, version_id)
+        if joined is not None:
+            await joined.wait()
+            if joined.secret is not None and joined.secret.secret_string is not None:
+                return joined.secret.secret_string
+        request = SecretRequest.of(secret_id, version_stage, version_id)
+        return (await self._reader.read(request, joined)).secret._text(secret_id)
 
     async def get_secret_binary(
         self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None
@@ -329,6 +334,8 @@ class SecretCache:
             await self._flights.cancel_all()
         finally:
             if self._owns_source:
+                from anyio import CancelScope  # Not for those who never close a cache: it takes some milliseconds.
+
                 # Shielded, or a caller that is being cancelled would leave the connections open.
                 with CancelScope(shield=True):
                     await self._source.aclose()

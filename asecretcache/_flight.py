@@ -36,6 +36,7 @@ class Flight:
         "error",
         "is_background",
         "is_refresh",
+        "joined",
         "landed",
         "loop",
         "request",
@@ -60,6 +61,8 @@ class Flight:
         self.is_refresh = refresh
         self.is_background = background
         self.arms = False
+        #: How many plain reads have joined it by the short way, which counts nothing else.
+        self.joined = 0
         self.started = next(_sequence)
         # In the order that they came, in which they are woken.
         self.waiters: dict[asyncio.Future[None], None] = {}
@@ -96,11 +99,29 @@ class Flight:
             msg = f"the fetch of secret {secret_id!r} returned {type(outcome).__name__} instead of a Secret"
             self.error = SecretUnavailableError(msg, secret_id=secret_id)
 
+    async def wait(self) -> None:
+        """Wait until it has landed; wait_for_all has what else a waiter may need."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.waiters[future] = None
+        try:
+            await future
+        except asyncio.CancelledError:
+            self.leave(future)
+            raise
+
+    def leave(self, future: asyncio.Future[None]) -> None:
+        """Wait no longer; the last one who leaves ends the fetch."""
+        self.waiters.pop(future, None)
+        if not self.waiters and not self.landed:
+            self.carrier.let_go()
+
     def wake_waiters(self) -> None:
         """Let those who wait look at the outcome."""
+        waiters, self.waiters = self.waiters, {}
         if not self.loop.is_closed():
-            for future in self.waiters:
-                _wake(future)
+            for future in waiters:
+                if not future.done():
+                    future.set_result(None)
 
 
 # The carrier whose fetch is running here; in the carrier's own context, so a caller's context never holds one.
@@ -133,10 +154,7 @@ async def _wait_until(flights: Collection[Flight], at: float | None) -> None:
             await future
     except asyncio.CancelledError:
         for flight, future in waits:
-            flight.waiters.pop(future, None)
-        for flight in flights:
-            if not flight.waiters:
-                flight.carrier.let_go()
+            flight.leave(future)
         raise
     finally:
         for flight, future in waits:
@@ -147,11 +165,7 @@ async def _wait_until(flights: Collection[Flight], at: float | None) -> None:
             carrier.awaits.difference_update(flights)
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 def _wake_all(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
-        _wake(future)
+        if not future.done():
+            future.set_result(None)

@@ -8,15 +8,12 @@ still over one. A clock that was set back before a value's birth leaves its age 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from random import SystemRandom
 from typing import Final, NamedTuple
 
 from asecretcache._errors import ConfigurationError
 from asecretcache._secret import SecretRequest
-
-# The other generators share their state between the clones of one snapshot; this one asks the kernel.
-_random: Final = SystemRandom()
 
 _BACK_OFF_FIRST: Final = 2.0
 _BACK_OFF_LONGEST: Final = 60.0
@@ -59,7 +56,7 @@ class FreshnessPolicy(NamedTuple):
         ttl = self.ttl_by_secret.get(request.secret_id, self.ttl_by_secret.get(arn, self.ttl))
         if ttl is None or request.version_id is not None:
             return math.inf
-        return born + ttl * (1 - self.jitter * _random.random())
+        return born + ttl * (1 - self.jitter * _chance())
 
     def may_serve_while_revalidating(self, born: float, expires_at: float, now: float) -> bool:
         """Whether an expired value may be served at once, while another is fetched."""
@@ -81,7 +78,15 @@ def back_off(failures: int) -> float:
     The chance in it keeps environments that failed together from trying again together.
     """
     longest = min(_BACK_OFF_LONGEST, _BACK_OFF_FIRST * 2.0 ** min(failures - 1, 10))
-    return longest * (1 + _random.random()) / 2
+    return longest * (1 + _chance()) / 2
+
+
+def _chance() -> float:
+    """Return a number from 0 to 1, less than 1, as random.SystemRandom does, whose module takes longer to import.
+
+    The other generators share their state between the clones of one snapshot; this one asks the kernel.
+    """
+    return int.from_bytes(os.urandom(7)) / 2.0**56
 
 
 def seconds(what: str, value: object, *, remedy: str, zero: bool = True) -> float:

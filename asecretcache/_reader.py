@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -67,7 +66,6 @@ class Reader:
         self.policy = policy
         self.now = clock
         self.fetch_timeout = fetch_timeout
-        self.monotonic: Callable[[], float] = time.monotonic
         self.batch = batch
         self.is_closed = False
         self.store = Store(max_size)
@@ -86,11 +84,12 @@ class Reader:
             timeout=self.fetch_timeout,
             clock=self.now,
             counters=self.counters,
-            monotonic=self._monotonic,
         )
 
-    def _monotonic(self) -> float:
-        return self.monotonic()
+    @property
+    def monotonic(self) -> Callable[[], float]:
+        """The clock that tells a freeze which the wall clock doesn't show, and by which patience is measured."""
+        return self.flights.monotonic
 
     def check_open(self) -> None:
         """Raise ConfigurationError if the cache is closed."""
@@ -98,11 +97,19 @@ class Reader:
             msg = "this SecretCache is closed: make a new one, or don't leave its `async with` before the last use"
             raise ConfigurationError(msg)
 
-    async def read(self, request: SecretRequest) -> Answer:
-        """Return one secret, from memory or fetched."""
+    def join(self, secret_id: str, version_stage: str | None, version_id: str | None) -> Flight | None:
+        """Return the flight that a read of what isn't in memory joins, where the short way will do."""
+        try:
+            key = secret_id if version_stage is None is version_id else (secret_id, version_stage, version_id)
+            return None if key in self.entries else self.flights.join(key)
+        except TypeError:
+            return None  # It is no id at all.
+
+    async def read(self, request: SecretRequest, joined: Flight | None = None) -> Answer:
+        """Return one secret, from memory or fetched; or what a flight has brought that the caller joined."""
         self.check_open()
-        answer = self._serve((request,), READ).get(request)
-        return answer or await self._fetch_one(request, READ)
+        answer = None if joined else self._serve((request,), READ).get(request)
+        return answer or await self._fetch_one(request, READ, joined)
 
     async def refresh(self, request: SecretRequest) -> Secret:
         """Return one secret, fetched after this was called."""
@@ -163,7 +170,9 @@ class Reader:
     def stats(self) -> CacheStats:
         """Return what has been counted so far."""
         with self.lock:
-            return self.counters.stats(hits=self.store.hits, evictions=self.store.evictions)
+            return self.counters.stats(
+                hits=self.store.hits, evictions=self.store.evictions, joined=self.flights.joined()
+            )
 
     def _serve(self, requests: Collection[SecretRequest], purpose: Purpose) -> dict[SecretRequest, Answer]:
         """Return what may be served from memory now, and start the refreshes that this gives cause for."""
@@ -207,8 +216,8 @@ class Reader:
             return True
         return isinstance(error, _TRANSIENT) and self.policy.may_serve_on_error(entry.born, entry.expires_at, now)
 
-    async def _fetch_one(self, request: SecretRequest, purpose: Purpose) -> Answer:
-        outcome = (await self._fetch_many((request,), purpose))[request]
+    async def _fetch_one(self, request: SecretRequest, purpose: Purpose, joined: Flight | None = None) -> Answer:
+        outcome = (await self._fetch_many((request,), purpose, joined))[request]
         if isinstance(outcome, SecretCacheError):
             try:
                 raise outcome
@@ -216,8 +225,10 @@ class Reader:
                 del outcome  # Its traceback holds this frame.
         return outcome
 
-    async def _fetch_many(self, requests: Sequence[SecretRequest], purpose: Purpose) -> dict[SecretRequest, Outcome]:
-        outcomes = self._ask(requests, purpose)
+    async def _fetch_many(
+        self, requests: Sequence[SecretRequest], purpose: Purpose, joined: Flight | None = None
+    ) -> dict[SecretRequest, Outcome]:
+        outcomes = {} if joined else self._ask(requests, purpose)
         waiting = {request: None for request in requests if request not in outcomes}
         cancelled: set[SecretRequest] = set()
         others: set[SecretRequest] = set()
@@ -226,8 +237,11 @@ class Reader:
             # By name where an ARN is known to be that name's, unless it has just turned out not to be.
             boarding = {each: each if each in others else self.store.canonical(each) for each in waiting}
             wanted = list(dict.fromkeys(boarding.values()))
-            flights = dict(zip(wanted, self.flights.board(wanted, purpose, batch=self.batch), strict=True))
-            await wait_for_all(flights.values(), current_deadline())
+            boarded_flights = [joined] if joined else self.flights.board(wanted, purpose, batch=self.batch)
+            flights = dict(zip(wanted, boarded_flights, strict=True))
+            if joined is None:
+                await wait_for_all(boarded_flights, current_deadline())
+            joined = None
             for request, boarded in boarding.items():
                 flight = flights[boarded]
                 if flight.secret is not None and boarded != request and flight.secret.arn != request.secret_id:

@@ -7,7 +7,6 @@ it is passed on, neither as a cause nor in a frame's locals.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +22,8 @@ def read_json(secret: Secret, secret_id: str, key: str | None) -> object:
     Raises:
         SecretFormatError: without a trace of the text, which JSONDecodeError would carry.
     """
+    import json  # Not for those who read text alone.
+
     # No name in this frame holds the text or the document when an error is raised: a traceback may show locals.
     is_json, names = False, None
     if secret.secret_string is None:

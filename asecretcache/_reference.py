@@ -7,7 +7,6 @@ Trailing parts may be left out, and an empty part means the default.
 
 from __future__ import annotations
 
-import json
 from typing import Final, NamedTuple
 
 from asecretcache._errors import ConfigurationError
@@ -60,4 +59,8 @@ class SecretReference(NamedTuple):
         if self.json_key is None:
             return secret._text(self.request.secret_id)
         value = read_json(secret, self.request.secret_id, self.json_key)
-        return value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, str):
+            return value
+        import json
+
+        return json.dumps(value)

@@ -14,12 +14,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from asecretcache._carrier import MAX_BATCH, BatchCarrier, Carrier, Fetches
+from asecretcache._deadline import invocation_deadline
 from asecretcache._errors import ConfigurationError, SecretCacheError
-from asecretcache._flight import Flight
+from asecretcache._flight import Flight, current_carrier
 from asecretcache._secret import SecretRequest
 from asecretcache._stats import Counters
 from asecretcache._timer import FetchTimer
@@ -106,6 +107,8 @@ class SingleFlight:
         self._timeout = timeout
         self._clock = clock
         self.monotonic = monotonic
+        # By key, the flight that was started last on whichever loop: what most of those meet who come at the same time.
+        self._latest: dict[Any, Flight] = {}
         # Weak: an idle loop isn't kept alive. A flight holds its loop, so flights of a closed one are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Airspace] = WeakKeyDictionary()
 
@@ -141,7 +144,7 @@ class SingleFlight:
                         background=purpose.is_background,
                     )
                     airspace.aloft[flight] = None
-                    airspace.joinable[flight.key] = flight
+                    airspace.joinable[flight.key] = self._latest[request.key] = flight
                     started.append(flight)
                 else:
                     flight = joined
@@ -150,6 +153,25 @@ class SingleFlight:
                 flights.append(flight)
             self._start(started, parent, loop, batch=batch)
         return flights
+
+    def join(self, key: Any) -> Flight | None:
+        """Return the flight that a plain read of this key joins, by the short way; None: board has to look.
+
+        It is short because many may come at once: it takes no lock, and leaves aside those who have a deadline or are
+        themselves within a fetch.
+        """
+        flight = self._latest.get(key)
+        if (
+            flight is None
+            or flight.loop is not asyncio.get_running_loop()
+            or invocation_deadline.get() is not None
+            or current_carrier.get() is not None
+            or flight.carrier.timer.is_overdue()
+        ):
+            return None
+        flight.joined += 1
+        flight.arms = True
+        return flight
 
     def is_refreshing(self, request: SecretRequest) -> bool:
         """Whether a refresh is under way on the running loop."""
@@ -208,7 +230,12 @@ class SingleFlight:
         """Let nobody join these flights any more."""
         with self._lock:
             for flight in flights:
-                self._of(flight.loop).close(flight)
+                self._close(flight)
+
+    def _close(self, flight: Flight) -> None:
+        self._of(flight.loop).close(flight)
+        if self._latest.get(flight.request.key) is flight:
+            del self._latest[flight.request.key]
 
     def land(self, flight: Flight) -> None:
         """End a flight with the outcome that it has, or with none, and wake those who wait for it."""
@@ -218,10 +245,10 @@ class SingleFlight:
         try:
             with self._lock:
                 flight.landed = True
-                airspace = self._of(flight.loop)
-                airspace.close(flight)
-                airspace.aloft.pop(flight, None)
+                self._close(flight)
+                self._of(flight.loop).aloft.pop(flight, None)
                 self.counters.errors += flight.error is not None
+                self.counters.join(flight.joined)
                 if flight.storable:
                     told = self._on_landing(flight)
         finally:
@@ -237,7 +264,7 @@ class SingleFlight:
             for flight in self._all():
                 if secret_ids is None or flight.request.secret_id in secret_ids:
                     flight.storable = False
-                    self._of(flight.loop).close(flight)
+                    self._close(flight)
 
     async def cancel_all(self) -> None:
         """Cancel every flight, and wait for those of this loop to end; none of them stores its result."""
@@ -264,6 +291,10 @@ class SingleFlight:
                     task.cancel()
             # A turn of the loop for each to begin its clean-up; what takes longer goes on in the next invocation.
             await asyncio.sleep(0)
+
+    def joined(self) -> int:
+        """How many reads have joined flights that are in the air now, by the short way."""
+        return sum(flight.joined for flight in self._all())
 
     def _all(self) -> list[Flight]:
         return [flight for airspace in self._loops.values() for flight in airspace.aloft]

@@ -68,18 +68,23 @@ class Counters:
         else:
             self.misses += reads
 
+    def join(self, reads: int) -> None:
+        """Count misses that joined another's fetch."""
+        self.misses += reads
+        self.coalesced += reads
+
     def serve_stale_instead(self) -> None:
         """Count a miss as a stale answer, which it became."""
         self.misses -= 1
         self.stale += 1
 
-    def stats(self, *, hits: int, evictions: int) -> CacheStats:
+    def stats(self, *, hits: int, evictions: int, joined: int) -> CacheStats:
         """Return the counts, with those that are kept elsewhere."""
         return CacheStats(
             hits=hits,
-            misses=self.misses,
+            misses=self.misses + joined,
             refreshes=self.refreshes,
-            coalesced=self.coalesced,
+            coalesced=self.coalesced + joined,
             get_calls=self.fetches,
             batch_calls=self.batches,
             batched_ids=self.batched_ids,

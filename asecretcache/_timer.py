@@ -60,8 +60,7 @@ class FetchTimer:
         if self._started is None:
             return False
         wall, monotonic = self._started
-        late = abs(self._clock() - wall), self._monotonic() - monotonic
-        return max(late) > self.seconds
+        return abs(self._clock() - wall) > self.seconds or self._monotonic() - monotonic > self.seconds
 
 
 fetch_timer: ContextVar[FetchTimer | None] = ContextVar("asecretcache.fetch_timer", default=None)

@@ -262,10 +262,8 @@ MUTANTS: Final = [
         "< expires_at + self.stale_if_error",
     ),
     Mutant("a version expires", "_policy", "if ttl is None or request.version_id is not None:", "if ttl is None:"),
-    Mutant(
-        "jitter prolongs", "_policy", "(1 - self.jitter * _random.random())", "(1 + self.jitter * _random.random())"
-    ),
-    Mutant("no jitter", "_policy", "(1 - self.jitter * _random.random())", "1"),
+    Mutant("jitter prolongs", "_policy", "(1 - self.jitter * _chance())", "(1 + self.jitter * _chance())"),
+    Mutant("no jitter", "_policy", "(1 - self.jitter * _chance())", "1"),
     Mutant(
         "chance that clones share",
         "_policy",

@@ -182,7 +182,7 @@ class World:
             batch=self.batch,
             clock=self.wall,
         )
-        self.cache._flights.monotonic = self.cache._rotations.monotonic = self.monotonic
+        self.cache._flights.monotonic = self.monotonic
         self._board, self._land = self.cache._flights.board, self.cache._flights.land
         self.cache._flights.board = self._watch_board  # type: ignore[method-assign]  # it is watched
         self.cache._flights.land = self._watch_land  # type: ignore[method-assign]  # as above
@@ -227,7 +227,7 @@ class World:
     def run(self) -> None:
         """Run it all, and raise AssertionError if a rule was violated."""
         # Its draws are the kernel's otherwise, which no seed repeats.
-        with mock.patch.object(_policy, "_random", random.Random(f"policy {self.seed}")):
+        with mock.patch.object(_policy, "_chance", random.Random(f"policy {self.seed}").random):
             try:
                 self._run()
             except StuckError as exc:

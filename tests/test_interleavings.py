@@ -85,7 +85,7 @@ class Stage:
         self.clock = ManualClock()
         self.cache = SecretCache(self.source, clock=self.clock, ttl=TTL, jitter=0.0, batch=batch, **options)
         self.loop = VirtualLoop(random.Random(seed))
-        self.cache._reader.monotonic = self.loop.time
+        self.cache._flights.monotonic = self.loop.time
         self.callers: list[Caller] = []
         self.removals: Counter[str] = Counter()
         self.requests = [

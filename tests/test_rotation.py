@@ -62,7 +62,7 @@ def cache(source: InMemorySource) -> SecretCache:
 def sped_up(cache: SecretCache, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """Let waiting take no time, on a clock that waiting moves."""
     clock = ManualClock(0.0)
-    cache._reader.monotonic = clock
+    cache._flights.monotonic = clock
     sleep = asyncio.sleep
 
     async def pass_quickly(seconds: float) -> None:

@@ -323,7 +323,7 @@ async def test_a_flight_that_slept_through_a_freeze_is_not_joined(source: InMemo
 async def test_a_flight_that_slept_by_the_monotonic_clock_is_not_joined(source: InMemorySource) -> None:
     """Either clock tells a freeze: here the wall clock stood still and the monotonic one went on."""
     cache = SecretCache(source, clock=ManualClock(), fetch_timeout=10)
-    cache._reader.monotonic = monotonic = ManualClock()
+    cache._flights.monotonic = monotonic = ManualClock()
     source.pause()
     before = asyncio.create_task(cache.get_secret(NAME))
     await until(lambda: source.calls)
