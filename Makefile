@@ -25,6 +25,8 @@ VENV := .venv
 # Not the scripts in bin/: they name the folder that the environment was made in, and a checkout may be moved. -P keeps
 # the checkout off sys.path.
 RUN := $(VENV)/bin/python -P -m
+# A process for each core, each with its own servers.
+PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 
 # Directories are in the list so that a deleted file is noticed too.
@@ -37,7 +39,7 @@ help: ## Show this list
 	    printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 test: lint $(VENV)/wheel.stamp ## Lint, then run the tests with coverage against the built wheel
-	$(RUN) pytest --cov --cov-report=term-missing
+	$(RUN) pytest $(PARALLEL) --cov --cov-report=term-missing
 
 lint: $(VENV)/wheel.stamp ## Check style, format and types
 	$(RUN) ruff check .
@@ -92,7 +94,7 @@ test-union: lint $(VERSIONS:%=.venv-%/tested)
 
 .PHONY: $(VERSIONS:%=.venv-%/tested)
 $(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
-	COVERAGE_FILE=.venv-$*/coverage .venv-$*/bin/python -P -m pytest -o cache_dir=.venv-$*/pytest_cache \
+	COVERAGE_FILE=.venv-$*/coverage .venv-$*/bin/python -P -m pytest $(PARALLEL) -o cache_dir=.venv-$*/pytest_cache \
 	    --cov --cov-report= --cov-fail-under=0
 
 # --- Environments: made once, their tools installed when pyproject.toml changes, the wheel whenever a source does.

@@ -108,13 +108,11 @@ class Carrier:
     def cancel(self) -> None:
         """Stop at once, whoever waits, and from any loop."""
         self.tower.close(self.flights)
-        loop = self.flights[0].loop if self.flights else None
-        if loop is None or loop.is_closed():
-            return
+        loop = self.task.get_loop()
         if asyncio.get_running_loop() is loop:
             self.task.cancel()
         else:
-            with suppress(RuntimeError):  # It has been closed in this very moment.
+            with suppress(RuntimeError):  # It has been closed.
                 loop.call_soon_threadsafe(self.task.cancel)
 
     def lineage(self) -> Iterator[Carrier]:

@@ -366,6 +366,25 @@ async def test_a_deadline_ends_the_wait_and_not_the_fetch(cache: SecretCache, so
     assert len(source.calls) == 1
 
 
+async def test_a_deadline_leaves_those_of_many_their_values_that_have_come(source: InMemorySource) -> None:
+    """Only what hasn't is an error."""
+
+    class Slow(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            if request.secret_id == JSON:
+                await asyncio.Event().wait()
+            return await super().fetch(request)
+
+    cache = SecretCache(Slow({TEXT: "hunter2"}))
+    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.02))
+    outcomes = await cache.get_many([TEXT, JSON], return_exceptions=True)
+    invocation_deadline.set(None)
+
+    assert isinstance(outcomes[TEXT], Secret)
+    assert "deadline" in str(outcomes[JSON])
+    await cache.aclose()
+
+
 async def test_what_nobody_waits_for_is_drained_and_then_cancelled(cache: SecretCache, source: InMemorySource) -> None:
     """Fetches left behind get a moment to land; those that somebody waits for are left alone."""
     source.pause()
