@@ -174,19 +174,20 @@ class SingleFlight:
         return flight
 
     def is_refreshing(self, request: SecretRequest) -> bool:
-        """Whether a refresh is under way on the running loop."""
+        """Whether a refresh is under way on the running loop that can be joined."""
         with self._lock:
-            return (request, True) in self._of(asyncio.get_running_loop()).joinable
+            flight = self._of(asyncio.get_running_loop()).joinable.get((request, True))
+            return flight is not None and not flight.carrier.timer.is_overdue()
 
     def _find(self, airspace: _Airspace, request: SecretRequest, *, refresh: bool) -> Flight | None:
-        flight = airspace.joinable.get((request, True))
-        if flight is None and not refresh:
-            flight = airspace.joinable.get((request, False))
-        if flight is not None and flight.carrier.timer.is_overdue():
-            # It slept through a freeze. Its waiters are woken by its cancellation and come back for a new one.
-            flight.carrier.cancel()
-            return None
-        return flight
+        for is_refresh in (True,) if refresh else (True, False):
+            flight = airspace.joinable.get((request, is_refresh))
+            if flight is not None:
+                if not flight.carrier.timer.is_overdue():
+                    return flight
+                # It slept through a freeze. Its waiters are woken by its cancellation and come back for a new one.
+                flight.carrier.cancel()
+        return None
 
     def _refuse_circle(self, parent: Carrier, request: SecretRequest, flight: Flight | None) -> None:
         is_own = any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import traceback
 from typing import Any
 
@@ -298,6 +299,44 @@ async def test_callers_that_come_later_keep_the_pace_and_after_a_minute_begin_an
     calls = len(source.calls)
     await call(0.35)
     assert len(source.calls) == calls + 3
+
+
+async def test_no_pause_is_longer_than_two_seconds(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is patient gets the new version soon after it has come, and no sooner is asked without end."""
+    clock = sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    database.password = "something else"
+    asked: list[float] = []
+
+    async def fetch(request: Any) -> Secret:
+        asked.append(clock.now)
+        return await source.fetch(request)
+
+    cache._flights.fetches = cache._flights.fetches._replace(one=fetch)
+    with pytest.raises(RefusedError):
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=30.0)
+
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, *[2.0] * (len(pauses) - 5)])
+    assert len(pauses) > 15
+
+
+async def test_a_refresh_that_slept_through_a_freeze_is_none_to_join(source: InMemorySource) -> None:
+    """Who would join it starts another, and keeps the pace as anybody who does."""
+    clock = ManualClock()
+    cache = SecretCache(source, clock=clock, fetch_timeout=10)
+    source.pause()
+    refresh = asyncio.create_task(cache.refresh(NAME))
+    await until(lambda: source.calls)
+    assert cache._is_refreshing(NAME)
+
+    clock.advance(11)
+
+    assert not cache._is_refreshing(NAME)
+    source.resume()
+    await refresh
 
 
 async def test_what_is_remembered_of_paces_is_bounded(source: InMemorySource) -> None:

@@ -264,6 +264,20 @@ def test_a_flight_that_never_began_on_a_closed_loop_is_swept(cache: SecretCache)
     assert not cache._flights._all()
 
 
+def test_a_waiter_of_a_closed_loop_hinders_nobody(cache: SecretCache) -> None:
+    """There is nobody to wake when the fetch that it waited for is swept, though it never began."""
+    loop = asyncio.new_event_loop()
+    caller = loop.create_task(cache.get_secret(NAME))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    caller._log_destroy_pending = False  # type: ignore[attr-defined]  # the test's own task, not the cache's
+    assert cache._flights._all()[0].waiters
+    loop.close()
+
+    assert asyncio.run(cache.get_secret("other")) == "else"
+    assert not cache._flights._all()
+
+
 async def _board_only(cache: SecretCache) -> None:
     cache._flights.board([SecretRequest.of(NAME)], READ)
 
@@ -334,6 +348,28 @@ async def test_a_flight_that_slept_by_the_monotonic_clock_is_not_joined(source: 
     source.resume()
 
     assert list(await asyncio.gather(before, after)) == [VALUE, VALUE]
+
+
+async def test_a_refresh_that_slept_hides_no_fetch_that_may_be_joined(source: InMemorySource) -> None:
+    """Only the one that is overdue is replaced: here by a clock that was set back."""
+    clock = ManualClock()
+    cache = SecretCache(source, clock=clock, fetch_timeout=10)
+    source.pause()
+    plain = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: len(source.calls) == 1)
+    clock.advance(1)
+    refresh = asyncio.create_task(cache.refresh(NAME))
+    await until(lambda: len(source.calls) == 2)
+
+    clock.advance(-10.5)
+    after = asyncio.create_task(cache.get_secret(NAME))
+    # The refresh is replaced, because who asked for it still waits.
+    await until(lambda: len(source.calls) == 3)
+    source.resume()
+
+    assert list(await asyncio.gather(plain, after)) == [VALUE, VALUE]
+    assert (await refresh).secret_string == VALUE
+    assert len(source.calls) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
