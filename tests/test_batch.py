@@ -166,6 +166,29 @@ async def test_a_batch_that_nobody_wants_is_cancelled(cache: SecretCache, source
     assert len(source.batches) == 2
 
 
+async def test_a_batch_that_nobody_wants_falls_back_to_nothing() -> None:
+    """Not even where the source doesn't heed its cancellation, and refuses the batch instead."""
+
+    class Stubborn(InMemorySource):
+        async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+            self.batches.append(tuple(secret_ids))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise SecretThrottledError("slow down")
+
+    source = Stubborn(dict.fromkeys(NAMES, "value"))
+    cache = SecretCache(source, batch=True)
+    caller = asyncio.create_task(cache.get_many(NAMES[:2]))
+    await until(lambda: source.batches)
+    caller.cancel()
+    await asyncio.wait([caller])
+    await until(lambda: not cache._flights._all())
+
+    assert caller.cancelled()
+    assert not source.calls
+
+
 async def test_a_refresh_joins_no_batch(cache: SecretCache, source: InMemorySource) -> None:
     """It began before whatever made the caller ask for a refresh; the other way round a get_many joins the refresh."""
     source.pause()
