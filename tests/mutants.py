@@ -24,6 +24,7 @@ import asecretcache
 TESTS: Final = Path(__file__).resolve().parent
 INSTALLED: Final = Path(asecretcache.__file__).parent
 SECONDS: Final = 120
+SURVIVED, OUTDATED = "SURVIVED", "OUT OF DATE"
 
 #: What notices most, and hangs least, comes first.
 STAGES: Final = {
@@ -48,26 +49,30 @@ class Mutant(NamedTuple):
 
 MUTANTS: Final = [
     # --- Single-flight.
-    Mutant(
-        "a refresh joins a plain fetch", "_singleflight", "if flight is None and not refresh:", "if flight is None:"
-    ),
+    Mutant("a refresh joins a plain fetch", "_singleflight", "(True,) if refresh else (True, False)", "(True, False)"),
     Mutant(
         "a plain fetch passes a refresh over",
         "_singleflight",
-        "flight = airspace.joinable.get((request, True))",
-        "flight = airspace.joinable.get((request, refresh))",
+        "(True,) if refresh else (True, False)",
+        "(refresh,)",
     ),
     Mutant(
         "what slept through a freeze is joined",
         "_singleflight",
-        "if flight is not None and flight.carrier.timer.is_overdue():",
-        "if False:",
+        "if not flight.carrier.timer.is_overdue():\n",
+        "if True:\n",
     ),
     Mutant(
         "what slept through a freeze isn't ended",
         "_singleflight",
-        "flight.carrier.cancel()\n            return None",
-        "return None",
+        "flight.carrier.cancel()\n        return None",
+        "pass\n        return None",
+    ),
+    Mutant(
+        "a refresh that slept hides a fetch that didn't",
+        "_singleflight",
+        "flight.carrier.cancel()\n        return None",
+        "flight.carrier.cancel()\n                return None\n        return None",
     ),
     Mutant("what was invalidated is stored", "_singleflight", "flight.storable = False", "flight.storable = True"),
     Mutant(
@@ -150,6 +155,7 @@ MUTANTS: Final = [
         "pass",
     ),
     Mutant("a denied batch isn't remembered", "_carrier", "self.tower.deny_batches(outcome)", "pass"),
+    Mutant("a cancelled batch goes on singly", "_carrier", "if self.task.cancelling():", "if False:"),
     Mutant("what a fetch left running is the fetch", "_carrier", "any(not flight.landed for", "any(True for"),
     # --- Flights and their waiters.
     Mutant("the last who leaves ends nothing", "_flight", "if not flight.waiters:", "if False:"),
@@ -411,21 +417,25 @@ MUTANTS: Final = [
 ]
 
 
+#: What is no mistake, and must not be taken for one.
+UNCHANGED: Final = Mutant("nothing is changed", "_store", "import heapq", "import heapq")
+
+
 def run(mutant: Mutant) -> str:
-    """Return what noticed the mutant, or nothing."""
+    """Return what noticed the mutant, or that nothing did."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "asecretcache")
         shutil.copytree(INSTALLED, copy, ignore=shutil.ignore_patterns("__pycache__"))
         module = copy / f"{mutant.module}.py"
         text = module.read_text(encoding="utf-8")
         if text.count(mutant.old) != 1:
-            return f"OUT OF DATE: its text is there {text.count(mutant.old)} times"
+            return f"{OUTDATED}: its text is there {text.count(mutant.old)} times"
         module.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
         for stage, tests in STAGES.items():
             noticed = _notices(tests, folder)
             if noticed:
                 return f"{stage}: {noticed}"
-    return "SURVIVED"
+    return SURVIVED
 
 
 def _notices(tests: list[str], folder: str) -> str:
@@ -454,10 +464,13 @@ def main(only: list[str]) -> int:
     """Run the mutants whose module or name has one of these words in it, or all."""
     mutants = [each for each in MUTANTS if not only or any(word in f"{each.module} {each.name}" for word in only)]
     began, bad = time.monotonic(), []
+    if (noticed := run(UNCHANGED)) != SURVIVED:
+        print(f"the tests fail as it is: {noticed}")
+        return 1
     for mutant in mutants:
         noticed = run(mutant)
         print(f"{mutant.module:14} {mutant.name:50} {noticed}", flush=True)
-        if noticed.isupper() or noticed.startswith("OUT"):
+        if noticed == SURVIVED or noticed.startswith(OUTDATED):
             bad.append(mutant)
     print(f"{len(mutants) - len(bad)} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")
     return 1 if bad else 0

@@ -235,6 +235,9 @@ class World:
             finally:
                 for loop in self.loops:
                     self._bury(loop)
+                for op in self.ops:
+                    if op.task is not None and not op.task.done():
+                        op.task.get_coro().close()
         if self.violations:
             told = "\n".join(" ".join(map(str, line)) for line in self.trace[-40:])
             msg = f"seed {self.seed}: {self.violations[0]}\nreplay it: make replay SEED={self.seed}\n{told}"
@@ -307,7 +310,8 @@ class World:
             op.is_over = True
             assert op.task is not None
             op.task._log_destroy_pending = False  # type: ignore[attr-defined]  # the caller's own, and it is dead
-            op.task.get_coro().close()  # as the garbage collector would
+            if self.random.random() < 0.5:
+                op.task.get_coro().close()  # as the garbage collector would, sooner or later
         self.claim(not loop.complaints, "the loop complains of", loop.complaints)
 
     def _close_cache(self, resting: list[VirtualLoop]) -> None:
@@ -948,7 +952,8 @@ class World:
         self.claim(id(entry) not in self.revoked or request in op.held, *refused)
         failed = [each for each in op.boarded if each.request in (request, self.cache._store.canonical(request))]
         has_failed = any(isinstance(each.error, TRANSIENT) or each.secret is None is each.error for each in failed)
-        has_failed = has_failed or self.failed.get(self.cache._store.canonical(request).key, -1) > op.began
+        has_failed |= self._is_late(op)
+        has_failed |= self.failed.get(self.cache._store.canonical(request).key, -1) > op.began
         self.claim(has_failed or request in op.held, "a stale value though nothing has failed:", op.number)
         self.claim(self._lasts(op, entry, self.if_error), "too old a value:", op.number)
 
@@ -1002,15 +1007,19 @@ class World:
         landed = [flight for flight in op.boarded if flight.request in flown]
         is_explained = any(self._is_same(flight.error, error) for flight in landed)
         if isinstance(error, SecretUnavailableError) and not is_explained:
-            assert op.loop is not None
             was_cancelled = sum(flight.landed and flight.secret is None is flight.error for flight in landed) >= 2
-            is_late = op.style == "deadline" and op.loop.time() >= op.began_at + op.limit - EPSILON
-            is_explained = was_cancelled or is_late
+            is_explained = was_cancelled or self._is_late(op)
         if isinstance(error, SecretThrottledError) and not is_explained:
             is_explained = any(self._is_throttled(op, request, error) for request in flown)
         if isinstance(error, ConfigurationError) and error.secret_id is None:
             is_explained = any(self._is_same(flight.error, error) for flight in op.boarded)
         self.claim(is_explained, "an error without a cause:", op.number, repr(error), error.secret_id)
+
+    @staticmethod
+    def _is_late(op: Op) -> bool:
+        """Whether its invocation's deadline has come."""
+        assert op.loop is not None
+        return op.style == "deadline" and op.loop.time() >= op.began_at + op.limit - EPSILON
 
     def _is_throttled(self, op: Op, request: SecretRequest, error: SecretCacheError) -> bool:
         """Whether an answer was still held while this caller asked."""

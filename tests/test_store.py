@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from random import SystemRandom
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asecretcache import ConfigurationError, Secret, SecretRequest
+from asecretcache import ConfigurationError, Secret, SecretRequest, _policy
 from asecretcache._policy import FreshnessPolicy, is_fresh
 from asecretcache._store import Entry, Store
 
@@ -185,6 +186,11 @@ def test_expiries_differ_from_draw_to_draw() -> None:
     policy = FreshnessPolicy.of(3600, 0.1)
 
     assert len({policy.expires_at(SecretRequest("a"), "arn", 0.0) for _ in range(100)}) > 90
+
+
+def test_the_chance_is_the_kernels() -> None:
+    """The clones of a snapshot share the state of every other generator, and would expire and retry together."""
+    assert isinstance(_policy._random, SystemRandom)
 
 
 @pytest.mark.parametrize(("ttl", "version_id"), [(None, None), (10.0, "v1")])
