@@ -186,6 +186,8 @@ class World:
         self._board, self._land = self.cache._flights.board, self.cache._flights.land
         self.cache._flights.board = self._watch_board  # type: ignore[method-assign]  # it is watched
         self.cache._flights.land = self._watch_land  # type: ignore[method-assign]  # as above
+        self._join = self.cache._flights.join
+        self.cache._flights.join = self._watch_join  # type: ignore[method-assign]  # as above
         self.entries = self.cache._entries
         self.loops: list[VirtualLoop] = []
         self.rested: dict[VirtualLoop, float] = {}
@@ -195,6 +197,8 @@ class World:
         self.by_secret: dict[int, Watched] = {}
         self.errors: dict[int, SecretCacheError] = {}
         self.revoked: dict[int, Entry] = {}
+        #: When, by the entry, a fetch was refused that started then.
+        self.refusals: dict[int, int] = {}
         self.holds: dict[Any, Hold] = {}
         self.throttled: dict[Any, list[tuple[SecretCacheError, float]]] = {}
         self.failed: dict[Any, int] = {}
@@ -644,6 +648,15 @@ class World:
             self._boarded(op, request, flight, purpose, joinable[request])
         return flights
 
+    def _watch_join(self, key: Any) -> Flight | None:
+        request = SecretRequest(key) if isinstance(key, str) else SecretRequest(*key)
+        joinable = self._joinable(request, READ)
+        flight = self._join(key)
+        if flight is not None:
+            # It makes no call, so nothing can be against it.
+            self._boarded(current_op.get(), request, flight, READ, joinable)
+        return flight
+
     def _joinable(self, request: SecretRequest, purpose: Purpose) -> tuple[list[Flight], list[Flight]]:
         """Return the flights that must not be passed over, and those that may be joined or not."""
         loop = asyncio.get_running_loop()
@@ -710,7 +723,7 @@ class World:
             self.claim(not in_revalidation, "waited for though it may be served while it is revalidated")
         if purpose is REVALIDATION:
             self.claim(in_revalidation, "revalidated without a value to serve")
-        hold = self.holds.get(request.key)
+        hold = self.holds.get(self.cache._store.canonical(request).key)
         if hold is None or purpose is PREFETCH or self.max_size < 1000:
             # What is remembered of failures is as bounded as what is stored.
             return
@@ -765,9 +778,17 @@ class World:
                 is_recreated = old is not None and old.secret.arn != secret.arn and old.secret.name == secret.name
                 self.claim(is_evicted or is_recreated, "dropped for nothing:", key)
                 continue
-            self.claim(new.secret is secret, "stored what it didn't bring:", key)
-            self.claim(_id_of(key) in (request.secret_id, secret.arn), "stored for another secret:", key)
-            self.claim(old is None or self._started(old) < started, "overwrote what started after it:", key)
+            known = self.cache._store.ids_of(request.secret_id) | {secret.arn}
+            self.claim(_id_of(key) in known, "stored for another secret:", key)
+            is_older = old is None or self._started(old) < self._started(new)
+            self.claim(
+                is_older or (old is not None and old.secret.arn != new.secret.arn), "overwrote a newer one:", key
+            )
+            if new.secret is not secret:
+                # A fetch by name has shown that what was fetched by this ARN is the name's.
+                is_kept = any(entry is new for entry in before.values()) and new.secret.arn == secret.arn
+                self.claim(is_kept, "stored what it didn't bring:", key)
+                continue
             self._check_expiry(request, flight, new)
         stored = self.entries.get(request.key)
         if stored is None:
@@ -778,7 +799,9 @@ class World:
             ]
             self.claim(is_evicted or any(newer), "not stored:", _short(request))
         else:
-            self.claim(self._started(stored) >= started, "kept what started before it:", _short(request))
+            # What a later fetch was refused isn't stored any more.
+            is_refused = self.refusals.get(id(stored), -1) > started
+            self.claim(is_refused or self._started(stored) >= started, "kept what started before it:", _short(request))
 
     def _started(self, entry: Entry) -> int:
         return self.by_secret[id(entry.secret)].tick
@@ -795,13 +818,14 @@ class World:
     def _note(self, watched: Watched, before: dict[Any, Entry]) -> None:
         """Keep the model's account of failures and refusals."""
         flight, now = watched.flight, self.wall()
-        key, error = flight.request.key, flight.error
+        key, error = self.cache._store.canonical(flight.request).key, flight.error
         if flight.secret is not None:
             self.holds.pop(key, None)
             return
         entry = before.get(key)
         if isinstance(error, REVOKING) and entry is not None and self._started(entry) < watched.tick:
             self.revoked[id(entry)] = entry
+            self.refusals[id(entry)] = max(watched.tick, self.refusals.get(id(entry), -1))
             return
         if error is None or all(purpose is PREFETCH for purpose in watched.purposes):
             return
@@ -1023,7 +1047,7 @@ class World:
 
     def _is_throttled(self, op: Op, request: SecretRequest, error: SecretCacheError) -> bool:
         """Whether an answer was still held while this caller asked."""
-        answers = self.throttled.get(request.key, [])
+        answers = self.throttled.get(self.cache._store.canonical(request).key, []) + self.throttled.get(request.key, [])
         at = [at for answer, at in answers if self._is_same(answer, error)]
         return any(max(begin, first) <= min(end, first + 1.0) for first in at for begin, end in op.stretches)
 

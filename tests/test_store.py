@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
-from random import SystemRandom
 from typing import Any
 
 import pytest
@@ -188,9 +188,11 @@ def test_expiries_differ_from_draw_to_draw() -> None:
     assert len({policy.expires_at(SecretRequest("a"), "arn", 0.0) for _ in range(100)}) > 90
 
 
-def test_the_chance_is_the_kernels() -> None:
+def test_the_chance_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clones of a snapshot share the state of every other generator, and would expire and retry together."""
-    assert isinstance(_policy._random, SystemRandom)
+    for drawn, fraction in ((b"\0" * 7, 0.0), (b"\x80" + b"\0" * 6, 0.5), (b"\xff" * 7, 1 - 2**-53)):
+        monkeypatch.setattr(os, "urandom", lambda count, drawn=drawn: drawn[:count])
+        assert _policy._chance() == pytest.approx(fraction)
 
 
 @pytest.mark.parametrize(("ttl", "version_id"), [(None, None), (10.0, "v1")])
