@@ -268,8 +268,7 @@ class SingleFlight:
                     self._close(flight)
 
     async def cancel_all(self) -> None:
-        """Cancel every flight, and wait for those of this loop to end; none of them stores its result."""
-        self.forget()
+        """Cancel every flight, and wait for those of this loop to end."""
         with self._lock:
             self._sweep()
             carriers = self._carriers()

@@ -78,16 +78,16 @@ MUTANTS: Final = [
     Mutant(
         "what was invalidated is joined",
         "_singleflight",
-        "flight.storable = False\n                    self._of(flight.loop).close(flight)",
+        "flight.storable = False\n                    self._close(flight)",
         "flight.storable = False",
     ),
     Mutant(
         "what has landed is joined",
         "_singleflight",
-        "airspace.close(flight)\n                airspace.aloft",
-        "airspace.aloft",
+        "self._close(flight)\n                self._of(flight.loop).aloft",
+        "self._of(flight.loop).aloft",
     ),
-    Mutant("what has landed stays aloft", "_singleflight", "airspace.aloft.pop(flight, None)", "pass"),
+    Mutant("what has landed stays aloft", "_singleflight", "self._of(flight.loop).aloft.pop(flight, None)", "pass"),
     Mutant("it lands twice", "_singleflight", "if flight.landed:\n            return", "if False:\n            return"),
     Mutant("closed loops aren't swept", "_singleflight", "if flight.loop.is_closed():", "if False:"),
     Mutant("other loops are swept", "_singleflight", "if flight.loop.is_closed():", "if True:"),
@@ -100,7 +100,12 @@ MUTANTS: Final = [
     Mutant(
         "a batch of one", "_singleflight", "together[: len(together) - (len(together) % MAX_BATCH == 1)]", "together"
     ),
-    Mutant("batches are tried again", "_singleflight", "self._is_batch_denied = True", "self._is_batch_denied = False"),
+    Mutant(
+        "batches are tried again",
+        "_singleflight",
+        "self.fetches.is_batch_denied = True",
+        "self.fetches.is_batch_denied = False",
+    ),
     Mutant("versions go in batches", "_singleflight", "if isinstance(flight.request.key, str)", "if flight"),
     Mutant(
         "a prefetch arms", "_singleflight", "flight.arms = flight.arms or not purpose.is_prefetch", "flight.arms = True"
@@ -108,7 +113,7 @@ MUTANTS: Final = [
     Mutant(
         "all joining counts",
         "_singleflight",
-        "self.counters.coalesced += purpose.is_asked",
+        "self.counters.coalesced += purpose.is_counted",
         "self.counters.coalesced += 1",
     ),
     Mutant(
@@ -116,12 +121,6 @@ MUTANTS: Final = [
     ),
     Mutant("a fetch waits for itself", "_singleflight", "if is_own or (", "if ("),
     Mutant("fetches wait for each other", "_singleflight", "flight.carrier.reaches(parent)", "False"),
-    Mutant(
-        "closing stores what comes",
-        "_singleflight",
-        "self.forget()\n        with self._lock:\n            self._sweep()",
-        ("with self._lock:\n            self._sweep()"),
-    ),
     Mutant(
         "single gets after a batch have time of their own",
         "_singleflight",
@@ -155,17 +154,27 @@ MUTANTS: Final = [
         "pass",
     ),
     Mutant("a denied batch isn't remembered", "_carrier", "self.tower.deny_batches(outcome)", "pass"),
-    Mutant("a cancelled batch goes on singly", "_carrier", "if self.task.cancelling():", "if False:"),
+    Mutant(
+        "a cancelled batch goes on singly",
+        "_carrier",
+        "wanted = [flight for flight in flights if flight.is_wanted]",
+        "wanted = flights",
+    ),
     Mutant("what a fetch left running is the fetch", "_carrier", "any(not flight.landed for", "any(True for"),
     # --- Flights and their waiters.
-    Mutant("the last who leaves ends nothing", "_flight", "if not flight.waiters:", "if False:"),
+    Mutant("the last who leaves ends nothing", "_flight", "if not self.waiters and not self.landed:", "if False:"),
     Mutant(
         "who leaves is still counted",
         "_flight",
-        "except asyncio.CancelledError:\n        for flight, future in waits:\n            flight.waiters.pop",
-        "except asyncio.CancelledError:\n        for flight, future in waits:\n            {}.pop",
+        "        self.waiters.pop(future, None)\n        if not",
+        "        if not",
     ),
-    Mutant("a waiter is woken twice", "_flight", "if not future.done():", "if True:"),
+    Mutant(
+        "a waiter is woken twice",
+        "_flight",
+        "            for future in waiters:\n                if not future.done():",
+        "            for future in waiters:\n                if True:",
+    ),
     Mutant("waiters of a dead loop are woken", "_flight", "if not self.loop.is_closed():", "if True:"),
     Mutant(
         "an invocation's deadline outlasts it",
@@ -184,8 +193,8 @@ MUTANTS: Final = [
     Mutant(
         "both clocks must tell of a freeze",
         "_timer",
-        "return max(late) > self.seconds",
-        "return min(late) > self.seconds",
+        "> self.seconds or self._monotonic()",
+        "> self.seconds and self._monotonic()",
     ),
     Mutant("a clock set back tells nothing", "_timer", "abs(self._clock() - wall)", "self._clock() - wall"),
     Mutant(
@@ -198,7 +207,7 @@ MUTANTS: Final = [
     Mutant(
         "an older fetch overwrites",
         "_store",
-        "if present is not None and present.started > entry.started:",
+        "if present is not None and max(present.started, present.revoked_at) > entry.started:",
         "if False:",
     ),
     Mutant(
@@ -225,8 +234,8 @@ MUTANTS: Final = [
     Mutant(
         "a name's older value covers its ARN's",
         "_store",
-        "if own is not None and own.started > entry.started:",
-        "if False:",
+        "        for key in self._keys_of(arn):\n            entry",
+        "        for key in ():\n            entry",
     ),
     Mutant("an alias outlives its entry", "_store", "if self.entries.get(alias) is entry:", "if False:"),
     Mutant("a version takes its secret's alias along", "_store", "if not self._keys_of(secret_id):", "if True:"),
@@ -273,8 +282,8 @@ MUTANTS: Final = [
     Mutant(
         "chance that clones share",
         "_policy",
-        "_random: Final = SystemRandom()",
-        '_random: Final = __import__("random").Random()',
+        "int.from_bytes(os.urandom(7)) / 2.0**56",
+        '__import__("random").random()',
     ),
     Mutant("an ARN's ttl counts for nothing", "_policy", "self.ttl_by_secret.get(arn, self.ttl)", "self.ttl"),
     Mutant("the pause doesn't grow", "_policy", "2.0 ** min(failures - 1, 10)", "1.0"),
@@ -325,16 +334,21 @@ MUTANTS: Final = [
         "if secret_ids",
     ),
     # --- Rotation.
-    Mutant("no end of patience", "_rotation", "if has_refreshed and self.monotonic() >= ends_at:", "if False:"),
-    Mutant("a pause outlasts the patience", "_rotation", "if self.monotonic() + wait > ends_at:", "if False:"),
+    Mutant("no end of patience", "_rotation", "if left <= 0.0 and (has_refreshed or wait > 0.0):", "if False:"),
+    Mutant(
+        "a pause outlasts the patience",
+        "_rotation",
+        "await asyncio.sleep(min(wait, left))",
+        "await asyncio.sleep(wait)",
+    ),
     Mutant(
         "a newer version in memory isn't seen",
         "_rotation",
-        "if stored is not None and stored.version_id",
-        "if False and stored.version_id",
+        "if entry is not None and entry.secret.version_id",
+        "if False and entry.secret.version_id",
     ),
-    Mutant("nobody keeps the pace", "_rotation", "else self._claim(secret_id)", "else 0.0"),
-    Mutant("who could join waits", "_rotation", "0.0 if self._cache._is_refreshing(secret_id) else ", ""),
+    Mutant("nobody keeps the pace", "_rotation", "else self._claim(request.secret_id)", "else 0.0"),
+    Mutant("who could join waits", "_rotation", "0.0 if self._reader.is_refreshing(request) else ", ""),
     Mutant(
         "what is down ends the patience",
         "_rotation",
@@ -343,76 +357,116 @@ MUTANTS: Final = [
     ),
     Mutant("the same version is tried again", "_rotation", "if fetched.version_id != failed.version_id:", "if True:"),
     Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),
-    Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 2.0", "_LONGEST_WAIT: Final = 2000.0"),
+    Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 1.0", "_LONGEST_WAIT: Final = 2000.0"),
     Mutant("paces pile up", "_rotation", "if len(self._paces) > self._max_size:", "if False:"),
     # --- The cache.
     Mutant(
         "age counts from the landing",
-        "_cache",
+        "_reader",
         "started=flight.started, born=flight.born",
         "started=flight.started, born=now",
     ),
     Mutant(
         "a refusal from before revokes",
-        "_cache",
+        "_reader",
         " and present is not None and present.started < flight.started:",
         " and present is not None:",
     ),
-    Mutant("a refused value is served", "_cache", "if entry.is_revoked or is_fresh(", "if is_fresh("),
+    Mutant("a refused value is served", "_reader", "if entry.revoked_at or is_fresh(", "if is_fresh("),
     Mutant(
         "refresh gives a stale value",
-        "_cache",
-        "if purpose is READ and isinstance(error, _TRANSIENT):",
-        "if isinstance(error, _TRANSIENT):",
+        "_reader",
+        "if entry is None or not purpose.is_read or not",
+        "if entry is None or not",
     ),
     Mutant(
         "any failure gives a stale value",
-        "_cache",
-        "if purpose is READ and isinstance(error, _TRANSIENT):",
-        "if purpose is READ:",
+        "_reader",
+        "not purpose.is_read or not isinstance(error, _TRANSIENT):",
+        "not purpose.is_read:",
     ),
     Mutant(
         "a stale value in spite of any failure",
-        "_cache",
+        "_reader",
         "return isinstance(error, _TRANSIENT) and self",
         "return self",
     ),
     Mutant(
-        "who was cancelled by others isn't helped", "_cache", "elif tries == 0 or self._closed:", "elif self._closed:"
+        "who was cancelled by others isn't helped",
+        "_reader",
+        "elif flight.is_cancelled and (request not in cancelled or self.is_closed):",
+        "elif flight.is_cancelled and self.is_closed:",
     ),
-    Mutant("who was cancelled by others never gives up", "_cache", "elif tries == 0 or self._closed:", "elif True:"),
-    Mutant("the old ARN gives the new secret", "_cache", "return None if is_other else", "return"),
+    Mutant(
+        "who was cancelled by others never gives up",
+        "_reader",
+        "elif flight.is_cancelled and (request not in cancelled or self.is_closed):",
+        "elif flight.is_cancelled:",
+    ),
+    Mutant(
+        "the old ARN gives the new secret",
+        "_reader",
+        "if flight.secret is not None and boarded != request and flight.secret.arn != request.secret_id:",
+        "if False:",
+    ),
     Mutant(
         "the hit path takes a clock set back",
         "_cache",
         "if entry.born <= self._now() < entry.expires_at and",
         "if self._now() < entry.expires_at and",
     ),
-    Mutant("an invalidation leaves the back-off", "_cache", "self._backoff.forget_all(ids)", "pass"),
+    Mutant("an invalidation leaves the back-off", "_reader", "self.backoff.forget_all(ids)", "pass"),
     Mutant(
         "an ARN's invalidation leaves its name's fetch",
-        "_cache",
-        "self._flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})",
-        "self._flights.forget(ids)",
+        "_reader",
+        "self.flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})",
+        "self.flights.forget(ids)",
     ),
-    Mutant(
-        "name and ARN are fetched both",
-        "_cache",
-        "if request.by_name != request and request.by_name in missing",
-        "if False",
-    ),
+    Mutant("name and ARN are fetched both", "_reader", "if name != request and name in missing", "if False"),
     Mutant(
         "each read revalidates",
-        "_cache",
+        "_reader",
         "if failure is None:\n                revalidated",
         "if True:\n                revalidated",
     ),
-    Mutant("the pause isn't kept", "_cache", "failure = self._backoff.holding(request.key, now)", "failure = None"),
+    Mutant("the pause isn't kept", "_reader", "failure = self.backoff.holding(request.key, now)", "failure = None"),
+    Mutant("the hold isn't kept", "_reader", "if error is not None and not purpose.is_refresh:", "if False:"),
+    # --- What a review found missing.
     Mutant(
-        "the hold isn't kept",
-        "_cache",
-        "if error is not None:\n                        outcomes",
-        "if False:\n                        outcomes",
+        "a fetch from before a refusal is stored",
+        "_store",
+        "max(present.started, present.revoked_at)",
+        "present.started",
+    ),
+    Mutant(
+        "a closed cache takes in",
+        "_reader",
+        "if self.is_closed:\n            return None",
+        "if False:\n            return None",
+    ),
+    Mutant("the short way takes what slept", "_singleflight", "or flight.carrier.timer.is_overdue()\n        ):", "):"),
+    Mutant(
+        "the short way takes another loop's", "_singleflight", "or flight.loop is not asyncio.get_running_loop()", ""
+    ),
+    Mutant("the short way forgets the deadline", "_singleflight", "or invocation_deadline.get() is not None", ""),
+    Mutant(
+        "the short way passes a stale value by",
+        "_reader",
+        "None if key in self.entries else self.flights.join(key)",
+        "self.flights.join(key)",
+    ),
+    Mutant(
+        "an ARN takes any error of its name",
+        "_reader",
+        "isinstance(of_name, SecretUnavailableError) and of_name.request_id is None",
+        "isinstance(of_name, SecretCacheError)",
+    ),
+    Mutant("notes are shared", "_errors", "list(twin.__notes__)", "twin.__notes__"),
+    Mutant(
+        "a retry counts as joined",
+        "_singleflight",
+        "self.is_background or self.is_prefetch or self.is_retry",
+        "self.is_background or self.is_prefetch",
     ),
 ]
 

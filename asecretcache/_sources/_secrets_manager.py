@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -213,10 +214,9 @@ class _Opener:
     async def client(self) -> AbstractAsyncContextManager[Any]:
         """Return the SDK's own context manager of a client."""
         if self._loader is None:
-            # In the first fetch alone: anyio's thread support is itself worth some milliseconds of imports.
-            from anyio import to_thread
-
-            await to_thread.run_sync(self._prepare, abandon_on_cancel=True)
+            # asyncio's own, since anyio's thread support takes some milliseconds to import. Who is cancelled meanwhile
+            # leaves the thread to its work, which the next one finds done.
+            await asyncio.to_thread(self._prepare)
         session = self._given or self._session()
         made: AbstractAsyncContextManager[Any] = session.client(_SERVICE, **self._where, config=self._settings())
         return made
@@ -251,6 +251,8 @@ class _Opener:
         import aioboto3
 
         session = self._given or aioboto3.Session()
+        if not self._given:
+            _narrow(session)
         with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
             _rehearse(session)
         self._spare = None if self._given else session
@@ -273,10 +275,15 @@ class _Opening:
         await self._inner.__aexit__(kind, error, trace)
 
 
+def _narrow(session: Any) -> None:
+    """Spare a session's loader the search for all the services there are, of which it is asked for one."""
+    with suppress(AttributeError):  # A version that lacks it searches.
+        loader = session._session.get_component("data_loader")
+        loader.list_available_services = lambda _type_name: [_SERVICE]
+
+
 def _rehearse(session: Any) -> None:
     """Load the models into the session's loader by making a client of another session that shares it."""
-    import asyncio
-
     from aiobotocore.session import AioSession
 
     double = AioSession()
