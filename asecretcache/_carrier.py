@@ -83,9 +83,7 @@ class Carrier:
         A task that a fetch started and left running inherits the carrier, and outlives it.
         """
         carrier = current_carrier.get()
-        if isinstance(carrier, Carrier) and any(not flight.landed for flight in carrier.flights):
-            return carrier
-        return None
+        return carrier if isinstance(carrier, Carrier) and carrier.flights else None
 
     def take_off(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the task."""

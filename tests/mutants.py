@@ -160,7 +160,12 @@ MUTANTS: Final = [
         "wanted = [flight for flight in flights if flight.is_wanted]",
         "wanted = flights",
     ),
-    Mutant("what a fetch left running is the fetch", "_carrier", "any(not flight.landed for", "any(True for"),
+    Mutant(
+        "what a fetch left running is the fetch",
+        "_carrier",
+        "isinstance(carrier, Carrier) and carrier.flights",
+        "isinstance(carrier, Carrier)",
+    ),
     # --- Flights and their waiters.
     Mutant("the last who leaves ends nothing", "_flight", "if not self.waiters and not self.landed:", "if False:"),
     Mutant(
