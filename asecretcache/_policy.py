@@ -86,7 +86,8 @@ def _chance() -> float:
 
     The other generators share their state between the clones of one snapshot; this one asks the kernel.
     """
-    return int.from_bytes(os.urandom(7)) / 2.0**56
+    # As many bits as a float has: one more, and the largest would be rounded to 1.
+    return (int.from_bytes(os.urandom(7)) >> 3) / 2.0**53
 
 
 def seconds(what: str, value: object, *, remedy: str, zero: bool = True) -> float:

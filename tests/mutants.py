@@ -84,8 +84,8 @@ MUTANTS: Final = [
     Mutant(
         "what has landed is joined",
         "_singleflight",
-        "self._close(flight)\n                self._of(flight.loop).aloft",
-        "self._of(flight.loop).aloft",
+        "self._close(flight)\n                self._of",
+        "self._of",
     ),
     Mutant("what has landed stays aloft", "_singleflight", "self._of(flight.loop).aloft.pop(flight, None)", "pass"),
     Mutant("it lands twice", "_singleflight", "if flight.landed:\n            return", "if False:\n            return"),
@@ -100,12 +100,7 @@ MUTANTS: Final = [
     Mutant(
         "a batch of one", "_singleflight", "together[: len(together) - (len(together) % MAX_BATCH == 1)]", "together"
     ),
-    Mutant(
-        "batches are tried again",
-        "_singleflight",
-        "self.fetches.is_batch_denied = True",
-        "self.fetches.is_batch_denied = False",
-    ),
+    Mutant("batches are tried again", "_singleflight", "is_batch_denied = True", "is_batch_denied = False"),
     Mutant("versions go in batches", "_singleflight", "if isinstance(flight.request.key, str)", "if flight"),
     Mutant(
         "a prefetch arms", "_singleflight", "flight.arms = flight.arms or not purpose.is_prefetch", "flight.arms = True"
@@ -155,10 +150,7 @@ MUTANTS: Final = [
     ),
     Mutant("a denied batch isn't remembered", "_carrier", "self.tower.deny_batches(outcome)", "pass"),
     Mutant(
-        "a cancelled batch goes on singly",
-        "_carrier",
-        "wanted = [flight for flight in flights if flight.is_wanted]",
-        "wanted = flights",
+        "a cancelled batch goes on singly", "_carrier", "[flight for flight in flights if flight.is_wanted]", "flights"
     ),
     Mutant(
         "what a fetch left running is the fetch",
@@ -171,14 +163,14 @@ MUTANTS: Final = [
     Mutant(
         "who leaves is still counted",
         "_flight",
-        "        self.waiters.pop(future, None)\n        if not",
-        "        if not",
+        "self.waiters.pop(future, None)\n        if not",
+        "if not",
     ),
     Mutant(
         "a waiter is woken twice",
         "_flight",
-        "            for future in waiters:\n                if not future.done():",
-        "            for future in waiters:\n                if True:",
+        "if not future.done():\n                    ",
+        "if True:\n                    ",
     ),
     Mutant("waiters of a dead loop are woken", "_flight", "if not self.loop.is_closed():", "if True:"),
     Mutant(
@@ -186,6 +178,12 @@ MUTANTS: Final = [
         "_flight",
         "if deadline is not None and deadline.at is None:",
         "if False:",
+    ),
+    Mutant(
+        "an alarm wakes who was woken",
+        "_flight",
+        "if not future.done():\n            future",
+        "if True:\n            future",
     ),
     Mutant("the order is turned round", "_flight", "self.started = next(_sequence)", "self.started = -next(_sequence)"),
     Mutant(
@@ -196,10 +194,10 @@ MUTANTS: Final = [
     ),
     # --- The time-out.
     Mutant(
-        "both clocks must tell of a freeze",
+        "the monotonic clock tells of no freeze",
         "_timer",
-        "> self.seconds or self._monotonic()",
-        "> self.seconds and self._monotonic()",
+        " or self._monotonic() - monotonic > self.seconds",
+        "",
     ),
     Mutant("a clock set back tells nothing", "_timer", "abs(self._clock() - wall)", "self._clock() - wall"),
     Mutant(
@@ -237,10 +235,17 @@ MUTANTS: Final = [
     ),
     Mutant("an ARN is introduced by itself", "_store", ' and not request.secret_id.startswith("arn:")', ""),
     Mutant(
-        "a name's older value covers its ARN's",
+        "a refusal is forgotten when an older answer comes",
         "_store",
-        "        for key in self._keys_of(arn):\n            entry",
-        "        for key in ():\n            entry",
+        "max(present.started, present.revoked_at) > entry.started",
+        "present.started > entry.started",
+    ),
+    Mutant("an ARN's value isn't its name's", "_store", "for key in self._keys_of(arn):", "for key in ():"),
+    Mutant(
+        "an ARN isn't found by its name's value",
+        "_store",
+        "if arn is not None:\n            self.entries[",
+        "if False:\n            self.entries[",
     ),
     Mutant("an alias outlives its entry", "_store", "if self.entries.get(alias) is entry:", "if False:"),
     Mutant("a version takes its secret's alias along", "_store", "if not self._keys_of(secret_id):", "if True:"),
@@ -287,7 +292,7 @@ MUTANTS: Final = [
     Mutant(
         "chance that clones share",
         "_policy",
-        "int.from_bytes(os.urandom(7)) / 2.0**56",
+        "(int.from_bytes(os.urandom(7)) >> 3) / 2.0**53",
         '__import__("random").random()',
     ),
     Mutant("an ARN's ttl counts for nothing", "_policy", "self.ttl_by_secret.get(arn, self.ttl)", "self.ttl"),
@@ -340,18 +345,10 @@ MUTANTS: Final = [
     ),
     # --- Rotation.
     Mutant("no end of patience", "_rotation", "if left <= 0.0 and (has_refreshed or wait > 0.0):", "if False:"),
-    Mutant(
-        "a pause outlasts the patience",
-        "_rotation",
-        "await asyncio.sleep(min(wait, left))",
-        "await asyncio.sleep(wait)",
-    ),
-    Mutant(
-        "a newer version in memory isn't seen",
-        "_rotation",
-        "if entry is not None and entry.secret.version_id",
-        "if False and entry.secret.version_id",
-    ),
+    Mutant("no refresh without patience", "_rotation", "(has_refreshed or wait > 0.0)", "True"),
+    Mutant("a refresh outlasts the patience", "_rotation", "left if left > 0.0 else None", "None"),
+    Mutant("a pause outlasts the patience", "_rotation", "min(wait, left)", "wait"),
+    Mutant("another version in memory isn't seen", "_rotation", "if entry is not None and entry", "if False and entry"),
     Mutant("nobody keeps the pace", "_rotation", "else self._claim(request.secret_id)", "else 0.0"),
     Mutant("who could join waits", "_rotation", "0.0 if self._reader.is_refreshing(request) else ", ""),
     Mutant(
@@ -362,9 +359,10 @@ MUTANTS: Final = [
     ),
     Mutant("the same version is tried again", "_rotation", "if fetched.version_id != failed.version_id:", "if True:"),
     Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),
-    Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 1.0", "_LONGEST_WAIT: Final = 2000.0"),
+    Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 1.0", "_LONGEST_WAIT: Final = 1000.0"),
     Mutant("paces pile up", "_rotation", "if len(self._paces) > self._max_size:", "if False:"),
-    # --- The cache.
+    Mutant("success leaves the pace", "_rotation", "self.forget(request.secret_id)\n", "pass\n"),
+    # --- What joins them: reads.
     Mutant(
         "age counts from the landing",
         "_reader",
@@ -378,48 +376,35 @@ MUTANTS: Final = [
         " and present is not None:",
     ),
     Mutant("a refused value is served", "_reader", "if entry.revoked_at or is_fresh(", "if is_fresh("),
-    Mutant(
-        "refresh gives a stale value",
-        "_reader",
-        "if entry is None or not purpose.is_read or not",
-        "if entry is None or not",
-    ),
+    Mutant("refresh gives a stale value", "_reader", "entry is None or not purpose.is_read or", "entry is None or"),
     Mutant(
         "any failure gives a stale value",
-        "_reader",
-        "not purpose.is_read or not isinstance(error, _TRANSIENT):",
-        "not purpose.is_read:",
-    ),
-    Mutant(
-        "a stale value in spite of any failure",
         "_reader",
         "return isinstance(error, _TRANSIENT) and self",
         "return self",
     ),
     Mutant(
-        "who was cancelled by others isn't helped",
+        "a value that is fresh by now isn't given",
         "_reader",
-        "elif flight.is_cancelled and (request not in cancelled or self.is_closed):",
-        "elif flight.is_cancelled and self.is_closed:",
+        "if not is_fresh(entry.born, entry.expires_at, now) and not self._may",
+        "if not self._may",
     ),
     Mutant(
-        "who was cancelled by others never gives up",
+        "who was cancelled by others isn't helped",
         "_reader",
-        "elif flight.is_cancelled and (request not in cancelled or self.is_closed):",
-        "elif flight.is_cancelled:",
+        "(request not in cancelled or self.is_closed)",
+        "self.is_closed",
+    ),
+    Mutant(
+        "who was cancelled by others never gives up", "_reader", "(request not in cancelled or self.is_closed)", "True"
     ),
     Mutant(
         "the old ARN gives the new secret",
         "_reader",
-        "if flight.secret is not None and boarded != request and flight.secret.arn != request.secret_id:",
-        "if False:",
+        "boarded != request and flight.secret.arn != request.secret_id",
+        "False",
     ),
-    Mutant(
-        "the hit path takes a clock set back",
-        "_cache",
-        "if entry.born <= self._now() < entry.expires_at and",
-        "if self._now() < entry.expires_at and",
-    ),
+    Mutant("what turned out to be another's is asked again", "_reader", "others.add(request)", "pass"),
     Mutant("an invalidation leaves the back-off", "_reader", "self.backoff.forget_all(ids)", "pass"),
     Mutant(
         "an ARN's invalidation leaves its name's fetch",
@@ -429,6 +414,19 @@ MUTANTS: Final = [
     ),
     Mutant("name and ARN are fetched both", "_reader", "if name != request and name in missing", "if False"),
     Mutant(
+        "another account's ARN gets its name's value",
+        "_reader",
+        "isinstance(of_name, Answer) and of_name.secret.arn == request.secret_id",
+        "isinstance(of_name, Answer)",
+    ),
+    Mutant("what is stale is joined for", "_reader", "return None if key in self.entries else self", "return self"),
+    Mutant(
+        "a closed cache stores",
+        "_reader",
+        "if self.is_closed:\n            return None",
+        "if False:\n            return None",
+    ),
+    Mutant(
         "each read revalidates",
         "_reader",
         "if failure is None:\n                revalidated",
@@ -436,35 +434,51 @@ MUTANTS: Final = [
     ),
     Mutant("the pause isn't kept", "_reader", "failure = self.backoff.holding(request.key, now)", "failure = None"),
     Mutant("the hold isn't kept", "_reader", "if error is not None and not purpose.is_refresh:", "if False:"),
-    # --- What a review found missing.
     Mutant(
-        "a fetch from before a refusal is stored",
-        "_store",
-        "max(present.started, present.revoked_at)",
-        "present.started",
-    ),
-    Mutant(
-        "a closed cache takes in",
+        "the hold stops a refresh",
         "_reader",
-        "if self.is_closed:\n            return None",
-        "if False:\n            return None",
+        "if error is not None and not purpose.is_refresh:",
+        "if error is not None:",
     ),
-    Mutant("the short way takes what slept", "_singleflight", "or flight.carrier.timer.is_overdue()\n        ):", "):"),
     Mutant(
-        "the short way takes another loop's", "_singleflight", "or flight.loop is not asyncio.get_running_loop()", ""
-    ),
-    Mutant("the short way forgets the deadline", "_singleflight", "or invocation_deadline.get() is not None", ""),
-    Mutant(
-        "the short way passes a stale value by",
+        "failures of an ARN aren't its name's",
         "_reader",
-        "None if key in self.entries else self.flights.join(key)",
-        "self.flights.join(key)",
+        "self.backoff.note(request.key,",
+        "self.backoff.note(flight.request.key,",
     ),
     Mutant(
-        "an ARN takes any error of its name",
-        "_reader",
-        "isinstance(of_name, SecretUnavailableError) and of_name.request_id is None",
-        "isinstance(of_name, SecretCacheError)",
+        "the hit path takes a clock set back",
+        "_cache",
+        "if entry.born <= self._now() < entry.expires_at and",
+        "if self._now() < entry.expires_at and",
+    ),
+    Mutant(
+        "the hit path takes what has expired",
+        "_cache",
+        "if entry.born <= self._now() < entry.expires_at and",
+        "if entry.born <= self._now() and",
+    ),
+    # --- The short way to a flight.
+    Mutant(
+        "a flight of another loop is joined",
+        "_singleflight",
+        "or flight.loop is not asyncio.get_running_loop()\n",
+        "\n",
+    ),
+    Mutant("the short way passes a deadline by", "_singleflight", "or invocation_deadline.get() is not None\n", "\n"),
+    Mutant("the short way closes a circle", "_singleflight", "or current_carrier.get() is not None\n", "\n"),
+    Mutant("the short way leads to what slept", "_singleflight", "or flight.carrier.timer.is_overdue()\n", "\n"),
+    Mutant(
+        "the short way leads to what is closed",
+        "_singleflight",
+        "if self._latest.get(flight.request.key) is flight:",
+        "if False:",
+    ),
+    Mutant(
+        "who leaves the short way is still counted",
+        "_flight",
+        "except asyncio.CancelledError:\n            self.leave(future)",
+        "except asyncio.CancelledError:\n            pass",
     ),
     Mutant("notes are shared", "_errors", "list(twin.__notes__)", "twin.__notes__"),
     Mutant(
@@ -472,6 +486,12 @@ MUTANTS: Final = [
         "_singleflight",
         "self.is_background or self.is_prefetch or self.is_retry",
         "self.is_background or self.is_prefetch",
+    ),
+    Mutant(
+        "an ARN takes any error of its name",
+        "_reader",
+        "isinstance(of_name, SecretUnavailableError) and of_name.request_id is None",
+        "isinstance(of_name, SecretCacheError)",
     ),
 ]
 

@@ -42,7 +42,7 @@ from asecretcache import (
 )
 from asecretcache._deadline import Deadline, invocation_deadline
 from asecretcache._flight import Flight
-from asecretcache._singleflight import PREFETCH, READ, REFRESH, REVALIDATION, Purpose
+from asecretcache._singleflight import READ, REVALIDATION, Purpose
 from asecretcache._store import Entry
 from vault import CURRENT, FOREIGN, PREVIOUS, Behaviour, Call, Kept, Value, Vault, VaultSource
 from virtual_loop import StuckError, VirtualLoop, VirtualTime
@@ -182,12 +182,12 @@ class World:
             batch=self.batch,
             clock=self.wall,
         )
-        self.cache._flights.monotonic = self.monotonic
-        self._board, self._land = self.cache._flights.board, self.cache._flights.land
-        self.cache._flights.board = self._watch_board  # type: ignore[method-assign]  # it is watched
-        self.cache._flights.land = self._watch_land  # type: ignore[method-assign]  # as above
-        self._join = self.cache._flights.join
-        self.cache._flights.join = self._watch_join  # type: ignore[method-assign]  # as above
+        flights = self.cache._flights
+        flights.monotonic = self.monotonic
+        self._board, self._join, self._land = flights.board, flights.join, flights.land
+        flights.board = self._watch_board  # type: ignore[method-assign]  # it is watched
+        flights.join = self._watch_join  # type: ignore[method-assign]  # as above
+        flights.land = self._watch_land  # type: ignore[method-assign]  # as above
         self.entries = self.cache._entries
         self.loops: list[VirtualLoop] = []
         self.rested: dict[VirtualLoop, float] = {}
@@ -196,9 +196,7 @@ class World:
         self.flights: dict[Flight, Watched] = {}
         self.by_secret: dict[int, Watched] = {}
         self.errors: dict[int, SecretCacheError] = {}
-        self.revoked: dict[int, Entry] = {}
-        #: When, by the entry, a fetch was refused that started then.
-        self.refusals: dict[int, int] = {}
+        self.revoked: dict[int, tuple[Entry, int]] = {}
         self.holds: dict[Any, Hold] = {}
         self.throttled: dict[Any, list[tuple[SecretCacheError, float]]] = {}
         self.failed: dict[Any, int] = {}
@@ -423,7 +421,8 @@ class World:
         op.limit = 2 * (self.timeout + LONGEST_CLEAN_UP) * (2 if kind in ("get_many", "prefetch") else 1)
         if kind == "call_with_secret":
             op.patience = self.random.choice([0.0, 1.0, 5.0])
-            op.limit = op.limit * 2 + op.patience + 1.0
+            # For as long as its patience, or for one refresh; and the function is called twice.
+            op.limit += (op.patience or op.limit) + 0.2
         elif kind in ("get", "get_secret", "get_many"):
             op.style = self.random.choice(["", "", "", "deadline", "scope"])
             if op.style:
@@ -532,6 +531,8 @@ class World:
         self._forget(lambda each: each in known | names)
         for key in [key for key in self.holds if _id_of(key) in known]:
             del self.holds[key]
+        for each in known:
+            self.paced.pop(each, None)
         before = dict(self.entries)
         self.cache.invalidate(secret_id)
         for key, entry in before.items():
@@ -544,6 +545,7 @@ class World:
         self.log("clear")
         self._forget(lambda _: True)
         self.holds.clear()
+        self.paced.clear()
         for secret_id in self._ids():
             self.invalidated[secret_id] = len(self.trace)
         self.cache.clear()
@@ -649,11 +651,11 @@ class World:
         return flights
 
     def _watch_join(self, key: Any) -> Flight | None:
-        request = SecretRequest(key) if isinstance(key, str) else SecretRequest(*key)
-        joinable = self._joinable(request, READ)
         flight = self._join(key)
         if flight is not None:
-            # It makes no call, so nothing can be against it.
+            request = SecretRequest(key) if isinstance(key, str) else SecretRequest(*key)
+            self.claim(request.key not in self.entries, "joined though there is something in memory:", key)
+            joinable = self._joinable(request, READ)
             self._boarded(current_op.get(), request, flight, READ, joinable)
         return flight
 
@@ -693,20 +695,20 @@ class World:
             self.claim(flight.is_refresh == purpose.is_refresh, "started for another purpose")
             self.claim(not must, "started though one could be joined:", _short(request))
             is_retry = op is not None and any(each.secret is None is each.error for each in op.boarded[-1:])
-            if purpose is REFRESH and op is not None and op.kind == "call_with_secret" and not is_retry:
+            if purpose.is_refresh and op is not None and op.kind == "call_with_secret" and not is_retry:
                 last = self.paced.get(op.requests[0].secret_id, -1.0)
                 self.claim(self.monotonic.now - last > 0.1 - EPSILON, "call_with_secret refreshes without pause")
                 self.paced[op.requests[0].secret_id] = self.monotonic.now
         else:
             self.claim(flight in must or flight in may, "joined what can't be joined:", _short(request))
-            self.counted["joined"] += purpose in (READ, REFRESH)
+            self.counted["joined"] += purpose.is_counted
         self.flights[flight].purposes.append(purpose)
         if op is not None:
             op.boarded.append(flight)
 
     def _check_cause(self, op: Op | None, request: SecretRequest, purpose: Purpose) -> None:
         """Nothing is fetched that may be served, or that it is too early to try again."""
-        if purpose is REFRESH or op is None or any(flight.request == request for flight in op.boarded):
+        if purpose.is_refresh or op is None or any(flight.request == request for flight in op.boarded):
             # It was asked for; or the flight before was cancelled by others, which isn't known of a source that asks.
             return
         now, entry = self.wall(), self.entries.get(request.key)
@@ -719,18 +721,18 @@ class World:
         may_be_stale = entry is not None and entry.born <= now and id(entry) not in self.revoked
         in_revalidation = may_be_stale and entry is not None and now < entry.expires_at + self.revalidate
         in_error = may_be_stale and entry is not None and now < entry.expires_at + self.if_error
-        if purpose is READ:
+        if purpose.is_read:
             self.claim(not in_revalidation, "waited for though it may be served while it is revalidated")
-        if purpose is REVALIDATION:
+        if purpose == REVALIDATION:
             self.claim(in_revalidation, "revalidated without a value to serve")
-        hold = self.holds.get(self.cache._store.canonical(request).key)
-        if hold is None or purpose is PREFETCH or self.max_size < 1000:
+        hold = self.holds.get(request.key)
+        if hold is None or purpose.is_prefetch or self.max_size < 1000:
             # What is remembered of failures is as bounded as what is stored.
             return
         if in_error or in_revalidation:
             is_held = hold.since <= now < hold.since + hold.at_least
             self.claim(not is_held, "tried again too early:", _short(request), hold.failures)
-        if purpose is READ and hold.throttled_at is not None:
+        if purpose.is_read and hold.throttled_at is not None:
             is_held = hold.throttled_at <= now < hold.throttled_at + 1.0
             self.claim(not is_held, "tried again within a second of a throttled answer:", _short(request))
 
@@ -740,6 +742,7 @@ class World:
             return
         watched = self.flights[flight]
         before, evictions = dict(self.entries), self.cache._store.evictions
+        canonical = self.cache._store.canonical(flight.request)
         if flight.secret is None is flight.error and not flight.loop.is_closed():
             late = max(abs(self.wall() - watched.wall), self.monotonic.now - watched.monotonic) >= self.timeout
             is_ended = watched.is_killed or late or self.is_closed or not flight.waiters
@@ -756,7 +759,7 @@ class World:
         else:
             self._check_stored(flight, flight.secret, before, is_evicted)
         if not watched.is_forgotten:
-            self._note(watched, before)
+            self._note(watched, canonical.key, before)
 
     def _check_secret(self, flight: Flight) -> None:
         """What a flight brings comes from a call for it, made on its loop since it started."""
@@ -769,6 +772,7 @@ class World:
 
     def _check_stored(self, flight: Flight, secret: Secret, before: dict[Any, Entry], is_evicted: bool) -> None:
         request, started = flight.request, self.flights[flight].tick
+        ids = {request.secret_id, secret.arn, self.cache._store.canonical(request).secret_id}
         for key in before.keys() | self.entries.keys():
             old, new = before.get(key), self.entries.get(key)
             if old is new:
@@ -778,17 +782,14 @@ class World:
                 is_recreated = old is not None and old.secret.arn != secret.arn and old.secret.name == secret.name
                 self.claim(is_evicted or is_recreated, "dropped for nothing:", key)
                 continue
-            known = self.cache._store.ids_of(request.secret_id) | {secret.arn}
-            self.claim(_id_of(key) in known, "stored for another secret:", key)
-            is_older = old is None or self._started(old) < self._started(new)
-            self.claim(
-                is_older or (old is not None and old.secret.arn != new.secret.arn), "overwrote a newer one:", key
-            )
-            if new.secret is not secret:
-                # A fetch by name has shown that what was fetched by this ARN is the name's.
-                is_kept = any(entry is new for entry in before.values()) and new.secret.arn == secret.arn
-                self.claim(is_kept, "stored what it didn't bring:", key)
+            self.claim(_id_of(key) in ids, "stored for another secret:", key)
+            if any(new is each and _id_of(other) in ids for other, each in before.items()):
+                # What was fetched by the ARN is the name's, as this has shown.
+                self.claim(old is None or self._started(old) < self._started(new), "an older value was moved:", key)
                 continue
+            self.claim(new.secret is secret, "stored what it didn't bring:", key)
+            self.claim(old is None or self._started(old) < started, "overwrote what started after it:", key)
+            self.claim(old is None or self._refused(old) < started, "stored in spite of a later refusal:", key)
             self._check_expiry(request, flight, new)
         stored = self.entries.get(request.key)
         if stored is None:
@@ -799,9 +800,16 @@ class World:
             ]
             self.claim(is_evicted or any(newer), "not stored:", _short(request))
         else:
-            # What a later fetch was refused isn't stored any more.
-            is_refused = self.refusals.get(id(stored), -1) > started
-            self.claim(is_refused or self._started(stored) >= started, "kept what started before it:", _short(request))
+            self.claim(
+                max(self._started(stored), self._refused(stored)) >= started,
+                "kept what started before it:",
+                _short(request),
+            )
+
+    def _refused(self, entry: Entry) -> int:
+        """Return when the fetch began that was told that this value may not be had any more."""
+        _, tick = self.revoked.get(id(entry), (entry, -1))
+        return tick
 
     def _started(self, entry: Entry) -> int:
         return self.by_secret[id(entry.secret)].tick
@@ -815,19 +823,17 @@ class World:
             earliest = entry.born + self.ttl * (1 - self.jitter) - EPSILON
             self.claim(earliest <= entry.expires_at <= entry.born + self.ttl, "its expiry is out of bounds")
 
-    def _note(self, watched: Watched, before: dict[Any, Entry]) -> None:
+    def _note(self, watched: Watched, key: Any, before: dict[Any, Entry]) -> None:
         """Keep the model's account of failures and refusals."""
-        flight, now = watched.flight, self.wall()
-        key, error = self.cache._store.canonical(flight.request).key, flight.error
+        flight, error, now = watched.flight, watched.flight.error, self.wall()
         if flight.secret is not None:
             self.holds.pop(key, None)
             return
         entry = before.get(key)
         if isinstance(error, REVOKING) and entry is not None and self._started(entry) < watched.tick:
-            self.revoked[id(entry)] = entry
-            self.refusals[id(entry)] = max(watched.tick, self.refusals.get(id(entry), -1))
+            self.revoked[id(entry)] = entry, watched.tick
             return
-        if error is None or all(purpose is PREFETCH for purpose in watched.purposes):
+        if error is None or all(purpose.is_prefetch for purpose in watched.purposes):
             return
         more = max(self.revalidate, self.if_error if isinstance(error, TRANSIENT) else 0.0)
         is_stale = (
@@ -964,6 +970,9 @@ class World:
         # From memory.
         entry = op.stored[request]
         if entry is None or entry.secret is not secret:
+            # It may have become known meanwhile that what was stored by the ARN is the name's.
+            entry = self.entries.get(request.key)
+        if entry is None or entry.secret is not secret:
             self.claim(False, "a value that wasn't stored:", op.number)
             return
         if self._lasts(op, entry, 0.0):
@@ -974,7 +983,7 @@ class World:
             return
         # What was decided before the refusal stands, though others have had to be waited for since.
         self.claim(id(entry) not in self.revoked or request in op.held, *refused)
-        failed = [each for each in op.boarded if each.request in (request, self.cache._store.canonical(request))]
+        failed = [each for each in op.boarded if each.request in (request, request.by_name)]
         has_failed = any(isinstance(each.error, TRANSIENT) or each.secret is None is each.error for each in failed)
         has_failed |= self._is_late(op)
         has_failed |= self.failed.get(self.cache._store.canonical(request).key, -1) > op.began
@@ -1047,7 +1056,7 @@ class World:
 
     def _is_throttled(self, op: Op, request: SecretRequest, error: SecretCacheError) -> bool:
         """Whether an answer was still held while this caller asked."""
-        answers = self.throttled.get(self.cache._store.canonical(request).key, []) + self.throttled.get(request.key, [])
+        answers = self.throttled.get(request.key, [])
         at = [at for answer, at in answers if self._is_same(answer, error)]
         return any(max(begin, first) <= min(end, first + 1.0) for first in at for begin, end in op.stretches)
 
@@ -1099,8 +1108,7 @@ class World:
         if any(not isinstance(each, TRANSIENT) for each in given_up) or self.is_closed:
             return
         waited = op.loop.time() - op.refused_at
-        # No wait is longer than two seconds.
-        self.claim(waited + 2.0 + EPSILON >= op.patience, "gave up too early:", op.number, waited, op.patience)
+        self.claim(waited + EPSILON >= op.patience, "gave up too early:", op.number, waited, op.patience)
         stored = self.entries.get(op.requests[0].key)
         is_other = stored is not None and stored.secret.version_id != op.tried[0].version_id
         self.claim(not is_other, "gave up though another version is there:", op.number)

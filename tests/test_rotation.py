@@ -305,7 +305,7 @@ async def test_callers_that_come_later_keep_the_pace_and_after_a_minute_begin_an
 async def test_no_pause_is_longer_than_a_second(
     cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is patient gets the new version soon after it has come, and no sooner is asked without end."""
+    """Whoever is patient gets the new version soon after it has come."""
     clock = sped_up(cache, monkeypatch)
     await cache.get(NAME)
     database.password = "something else"
@@ -321,7 +321,7 @@ async def test_no_pause_is_longer_than_a_second(
 
     pauses = [after - before for before, after in itertools.pairwise(asked)]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, *[1.0] * (len(pauses) - 4)])
-    assert len(pauses) > 15
+    assert len(pauses) > 25
 
 
 async def test_a_refresh_that_slept_through_a_freeze_is_none_to_join(source: InMemorySource) -> None:
