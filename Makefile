@@ -49,8 +49,8 @@ lint: $(VENV)/wheel.stamp ## Check style, format and types
 demo: $(VENV)/wheel.stamp ## Show the cache at work against a local stand-in for AWS
 	$(VENV)/bin/python examples/demo.py
 
-bench: $(VENV)/wheel.stamp ## Measure how long a first fetch holds up the event loop
-	$(VENV)/bin/python benchmarks/first_fetch_stall.py
+bench: build/wheel.stamp build/bench/tools/bench.stamp ## Measure, and other clients too: 10 minutes; QUICK=1: a look; ONLY="hit cold": these
+	build/bench/tools/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ONLY)
 
 replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
 	$(VENV)/bin/python tests/simulation.py $(SEED)
@@ -116,6 +116,13 @@ $(VENV)/made.stamp:
 %/tools.stamp: %/made.stamp pyproject.toml
 	$*/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$*/bin/python $(PIP) --group dev
+	@touch $@
+
+# It draws, which tests needn't, and installs the others that are measured.
+build/bench/tools/bench.stamp: $(VENV)/tools.stamp pyproject.toml
+	$(VENV)/bin/python -m venv --clear build/bench/tools
+	build/bench/tools/bin/python $(PIP) --upgrade 'pip>=25.1'
+	build/bench/tools/bin/python $(PIP) --group bench
 	@touch $@
 
 # The same wheel for every environment. The one that builds it has hatchling, so nothing is downloaded.

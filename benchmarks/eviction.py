@@ -1,48 +1,22 @@
-"""What storing one more value costs when the cache is full, by max_size: the cost of an eviction doesn't grow with it.
-
-A value is stored under a new id, each time; the baseline is the same in a cache that never evicts, in the same run.
-"""
+"""What storing one more value costs when the cache is full, by max_size: an eviction's cost doesn't grow with it."""
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
+from typing import Any
 
-from asecretcache import Secret, SecretRequest
-from asecretcache._store import Entry, Store
-
-ROUNDS, PUTS = 7, 20_000
+from bench import Bench
+from environments import PROBES
+from figures import ratios, spread, table
 
 
-def nanoseconds(max_size: int) -> float:
-    """Fill a store, then time further puts, each of which evicts one."""
-    store = Store(max_size)
-
-    def put(count: int, first: int) -> None:
-        for number in range(first, first + count):
-            secret = Secret(name="n", arn=f"arn:{number}", version_id="v", secret_string="v", fetched_at=0.0)
-            store.put(SecretRequest(f"s{number}"), Entry(secret, started=number, born=0.0, expires_at=1e9), 0.0)
-
-    filled = min(max_size, 1_000_000)
-    put(filled if max_size < 1_000_000 else PUTS, 0)
-    began = time.perf_counter_ns()
-    put(PUTS, filled)
-    return (time.perf_counter_ns() - began) / PUTS
+def measure(bench: Bench) -> dict[str, Any]:
+    ours = bench.ours()
+    rounds = "3" if bench.quick else "9"
+    found: dict[str, Any] = bench.ask(ours, ours.python(str(PROBES / "eviction.py"), rounds))
+    return found
 
 
-def main() -> None:
-    sizes = [16, 1024, 65_536]
-    print(f"CPython {platform.python_version()}, {platform.machine()}, {ROUNDS} rounds of {PUTS:,} puts, medians")
-    rounds = [[nanoseconds(size) for size in (10_000_000, *sizes)] for _ in range(ROUNDS)]
-    base = statistics.median(each[0] for each in rounds)
-    print(f"  no eviction      {base:8.0f} ns")
-    for index, size in enumerate(sizes, 1):
-        times = sorted(each[index] for each in rounds)
-        ratio = statistics.median(each[index] / each[0] for each in rounds)
-        spread = f"{times[0]:.0f} to {times[-1]:.0f}"
-        print(f"  max_size {size:7,} {statistics.median(times):8.0f} ns ({spread}), ratio {ratio:.2f}")
-
-
-if __name__ == "__main__":
-    main()
+def report(found: dict[str, Any]) -> str:
+    base = found["no eviction"]
+    rows = [(name, spread(values, 0), spread(ratios(values, base), 2)) for name, values in found.items()]
+    return table("Storing one more value", ("max_size", "ns", "ratio to no eviction"), rows)

@@ -1,0 +1,21 @@
+// The article's flow on the v3 client: what the environment holds, else GetSecretValue; bootstrap stores it.
+// It is for one secret; here each secret has a variable of its own.
+const { GetSecretValueCommand, SecretsManagerClient } = require("@aws-sdk/client-secrets-manager");
+
+const client = new SecretsManagerClient({});
+
+async function getSecret(name) {
+  const stored = process.env[`STORED_SECRET_${name}`];
+  if (stored) return stored;
+  const { SecretString } = await client.send(new GetSecretValueCommand({ SecretId: name }));
+  return SecretString;
+}
+
+async function bootstrap(name) {
+  process.env[`STORED_SECRET_${name}`] = await getSecret(name);
+}
+
+exports.get = async function get(name) {
+  await bootstrap(name);
+  return process.env[`STORED_SECRET_${name}`];
+};

@@ -1,0 +1,214 @@
+"""Pictures of the results, for the README: transparent, in tones that are read on white and on black."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from cold import IMPORTS
+from figures import median
+from fleet import QUOTAS, usd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+TEXT = "#76838f"
+OURS, PYTHON, NODE, BASE = "#2f81f7", "#8c959f", "#c27d0e", "#56606b"
+WARN = "#e5534b"
+
+STYLE = {
+    "font.size": 9,
+    # Text stays text, in the first of these that the reader has.
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.edgecolor": TEXT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "grid.color": TEXT,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    # The same results give the same bytes.
+    "svg.hashsalt": "asecretcache",
+    "savefig.transparent": True,
+}
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw what was measured, and return the files."""
+    drawn = []
+    with mpl.rc_context(STYLE):
+        for name, picture in PICTURES.items():
+            if results.get(name):
+                path = folder / f"{name}.svg"
+                folder.mkdir(parents=True, exist_ok=True)
+                figure = picture(results)
+                figure.savefig(path, metadata={"Date": None})
+                # To look at: on white, as most see it.
+                figure.savefig(path.with_suffix(".png"), dpi=110, transparent=False)
+                drawn.append(path)
+    return drawn
+
+
+def colour(name: str) -> str:
+    if name.startswith("asecretcache"):
+        return OURS
+    return NODE if "Node" in name else PYTHON
+
+
+def source(results: dict[str, Any]) -> str:
+    """Where the figures come from, in a line."""
+    machine = results["machine"]
+    quick = ", a quick look" if results["quick"] else ""
+    return f"{machine['python']}, {machine['processor']}, {machine['cpus']} CPUs, server on loopback{quick}"
+
+
+def label(axes: Any, names: list[str], *, hide: bool = False) -> None:
+    """Give axes a row for each name, the first at the top."""
+    axes.set_yticks(range(len(names)), [""] * len(names) if hide else names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+        if colour(name) == OURS:
+            tick.set(color=OURS, fontweight="bold")
+
+
+def annotate(axes: Any, text: str, x: float, y: float) -> None:
+    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center")
+
+
+def cold(results: dict[str, Any]) -> Figure:
+    """Wall time over TLS, and memory."""
+    found = results["cold"]
+    floor = {"import asyncio, ssl": found["imports"]["import asyncio, ssl"]}
+    tls = {**floor, **found["TLS"]}
+    names = sorted(tls, key=lambda name: median(tls[name]["wall"]))
+    figure = Figure(figsize=(9, 0.34 * len(names) + 1.3), layout="constrained")
+    time, memory = figure.subplots(1, 2, width_ratios=(3, 2))
+    for row, name in enumerate(names):
+        tone = BASE if name in IMPORTS else colour(name)
+        samples = [1000 * value for value in tls[name]["wall"]]
+        time.barh(row, median(samples), height=0.62, color=tone)
+        time.plot((min(samples), max(samples)), (row, row), color=TEXT, linewidth=1)
+        annotate(time, f"{median(samples):,.0f}", max(samples), row)
+        peak = median(tls[name]["memory"])
+        memory.barh(row, peak, height=0.62, color=tone)
+        annotate(memory, f"{peak:,.0f}", peak, row)
+    label(time, names)
+    label(memory, names, hide=True)
+    time.set_title("Cold start over TLS, from exec to the first secret, ms\nmedians; lines: min to max")
+    time.set_xlim(0, 1.12 * max(1000 * max(each["wall"]) for each in tls.values()))
+    memory.set_title("Peak memory, MiB\n")
+    memory.set_xlim(0, 1.15 * max(median(each["memory"]) for each in tls.values()))
+    figure.supxlabel(source(results), fontsize=7.5, color=TEXT)
+    return figure
+
+
+def hit(results: dict[str, Any]) -> Figure:
+    """Nanoseconds on a logarithmic scale."""
+    found = results["hit"]
+    samples = {peer: candidates["get"] for kind in ("asyncio", "Node") for peer, candidates in found[kind].items()}
+    samples["bare coroutine over a dict"] = found["asyncio"]["asecretcache"]["bare"]
+    names = sorted(samples, key=lambda name: median(samples[name]))
+    figure = Figure(figsize=(8, 0.34 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    least = median(samples["bare coroutine over a dict"])
+    for row, name in enumerate(names):
+        middle = median(samples[name])
+        axes.barh(row, middle, height=0.62, color=BASE if name.startswith("bare") else colour(name))
+        annotate(axes, f"{middle:,.0f} ns  ({middle / least:,.1f} x)", middle, row)
+    label(axes, names)
+    axes.set_xscale("log")
+    axes.set_xlim(50, 8 * max(median(values) for values in samples.values()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} ns"))
+    axes.set_title("A warm hit (logarithmic)")
+    figure.supxlabel(source(results), fontsize=7.5, color=TEXT)
+    return figure
+
+
+def note(axes: Any, text: str, at: tuple[float, float], tone: str, offset: tuple[float, float] = (0, 0)) -> None:
+    axes.annotate(text, at, offset, textcoords="offset points", color=tone, ha="right", va="bottom")
+
+
+def money(value: float, _: object) -> str:
+    return f"${value:,.0f}" if value >= 1 else f"${value:g}"
+
+
+def fleet(results: dict[str, Any]) -> Figure:
+    """What caching saves, and what a deploy does to Secrets Manager."""
+    found = results["fleet"]
+    tones = {
+        "no cache": WARN,
+        "official clients": NODE,
+        "asecretcache": OURS,
+        "the article": PYTHON,
+    }
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    cost, burst, later = figure.subplots(1, 3, width_ratios=(5, 5, 4))
+    rates = [int(rate) for rate in found["months"]]
+    for name, tone in tones.items():
+        values = [usd(month["strategies"][name]) for month in found["months"].values()]
+        cost.plot(rates, values, color=tone, linewidth=2.4 if name == "asecretcache" else 1.6, marker="o", markersize=3)
+        cost.annotate(
+            f"{name}\n{money(round(values[-1]), 0)}",
+            (rates[-1], values[-1]),
+            (6, -9 if name == "the article" else 5 if name == "official clients" else -4),
+            textcoords="offset points",
+            color=tone,
+            va="top" if name == "the article" else "bottom" if name == "official clients" else "center",
+        )
+    cost.set(xscale="log", yscale="log", xlim=(1, 4e7), xlabel="invocations a second, mean of a day")
+    cost.set_xticks(rates, ["1", "10", "100", "1,000", "10 k", "100 k"])
+    cost.xaxis.set_minor_locator(NullLocator())
+    cost.yaxis.set_minor_locator(NullLocator())
+    cost.yaxis.set_major_formatter(FuncFormatter(money))
+    cost.spines["bottom"].set_bounds(1, rates[-1])
+    cost.grid(axis="y")
+    cost.set_title("What the calls of a month cost")
+
+    worsts: dict[Any, int] = {}
+    for axes, begin, end, width in ((burst, -2, 30, 1), (later, 52 * 60, 62 * 60, 10)):
+        for name, operation, tone in (
+            ("asecretcache, jitter=0", "GetSecretValue", WARN),
+            ("asecretcache", "GetSecretValue", OURS),
+            ("asecretcache, batch=True", "BatchGetSecretValue", NODE),
+        ):
+            counts = {int(second): count for second, count in found["deploy"][name][operation].items()}
+            # The worst second of each so many.
+            edges = list(range(begin, end + 1, width))
+            worst = [max(counts.get(start + each, 0) for each in range(width)) for start in edges[:-1]]
+            axes.stairs(worst, edges, fill=True, color=tone)
+            worsts[axes, name] = max(worst)
+        axes.axhline(QUOTAS["GetSecretValue"], color=TEXT, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set(ylim=(0, 11_500), xlim=(begin, end))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+    burst.set_title("Calls a second when 10,000 environments start")
+    burst.set_xticks((0, 10, 20, 30))
+    burst.set_xlabel("seconds since the deploy")
+    note(burst, "quota of GetSecretValue", (30, 10_000), TEXT, (0, 4))
+    note(burst, "a call for each secret", (30, 4_400), OURS)
+    times = worsts[burst, "asecretcache, batch=True"] / QUOTAS["BatchGetSecretValue"]
+    note(burst, f"batch=True: {times:.0f} times\nthe quota of batch calls", (30, 300), NODE)
+    later.set_title("... and when the ttl of an hour is over")
+    later.tick_params(labelleft=False)
+    later.set_xticks([60 * minute for minute in range(52, 63, 2)], [str(minute) for minute in range(52, 63, 2)])
+    later.set_xlabel("minutes since the deploy")
+    note(later, "without jitter: the same again", (3_585, 5_000), WARN)
+    spread_out = worsts[later, "asecretcache"]
+    note(later, f"with jitter of 10 %,\nthe default: {spread_out} at most", (3_580, 600), OURS)
+    figure.supxlabel("simulated; 5 secrets an invocation, ttl 1 h; batch calls aren't priced", fontsize=7.5, color=TEXT)
+    return figure
+
+
+PICTURES = {"cold": cold, "hit": hit, "fleet": fleet}

@@ -1,0 +1,129 @@
+"""Measure all, or what is named: python benchmarks/run.py [hit] [cold] [calls] [waiters] [stall] [eviction] [fleet].
+
+One run installs each peer in an environment of its own, starts a server on loopback, measures, prints tables, writes
+build/bench/results.json, and draws pictures: into docs/pictures/ when all was measured at length, else next to it; the
+fleet's, which is no measurement, always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import calls
+import cold
+import eviction
+import fleet
+import hit
+import stall
+import waiters
+from bench import Bench
+from environments import ROOT, Environments, Installed, MissingError
+from machine import machine, told
+from peers import PEERS
+from server import Server
+
+MEASUREMENTS: dict[str, ModuleType] = {
+    "hit": hit,
+    "cold": cold,
+    "calls": calls,
+    "waiters": waiters,
+    "stall": stall,
+    "eviction": eviction,
+}
+
+
+def prepared(wheel: Path) -> tuple[list[Installed], dict[str, str]]:
+    """The peers that could be installed, and why others couldn't."""
+    environments, installed, missing = Environments(wheel), [], {}
+    for peer in PEERS:
+        print(f"preparing {peer.name}", flush=True)
+        try:
+            installed.append(environments.install(peer))
+        except MissingError as exc:
+            missing[peer.name] = str(exc)
+    return installed, missing
+
+
+def measured(names: list[str], wheel: Path, *, quick: bool) -> dict[str, Any]:
+    installed, missing = prepared(wheel)
+    with tempfile.TemporaryDirectory() as home, Server(ROOT) as server:
+        bench = Bench(server, installed, missing, Path(home), quick).tried()
+        print(versions(bench), flush=True)
+        results: dict[str, Any] = {
+            "versions": {each.peer.name: dict(each.versions) for each in bench.installed},
+            "missing": dict(bench.missing),
+        }
+        for name in names:
+            began = time.monotonic()
+            results[name] = MEASUREMENTS[name].measure(bench)
+            print(MEASUREMENTS[name].report(results[name]), flush=True)
+            print(f"({time.monotonic() - began:.0f} s)")
+    return results
+
+
+def versions(bench: Bench) -> str:
+    """Who is measured, and who isn't, and why not."""
+    told = [
+        (each.peer.name, ", ".join(f"{name} {version}" for name, version in each.versions.items() if name in MAIN))
+        for each in bench.installed
+    ]
+    width = max(len(peer.name) for peer in PEERS)
+    lines = [*told, *((name, f"missing: {why}") for name, why in bench.missing.items())]
+    return "\n".join(["", *(f"{name.ljust(width)}  {text}" for name, text in lines)])
+
+
+# Whose versions tables tell; results.json has them all.
+MAIN = frozenset(
+    {"asecretcache", "aioboto3", "aiobotocore", "botocore", "aiohttp", "h11", "python", "node", "async-lru", "aiocache"}
+    | {"cashews", "cachetools-async", "cachebox", "aws-secretsmanager-caching", "aws-lambda-powertools", "aws-sdk"}
+    | {"@aws-sdk/client-secrets-manager", "@middy/core", "@middy/secrets-manager"}
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measurement", nargs="*", choices=[*MEASUREMENTS, "fleet", []], help="all, if none is named")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, no measurement")
+    parser.add_argument("--wheel", type=Path, help="another wheel of asecretcache than build/wheel/'s")
+    options = parser.parse_args()
+    names = options.measurement or [*MEASUREMENTS, "fleet"]
+    ROOT.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"machine": machine(), "quick": options.quick}
+    print(told(results["machine"]))
+    if options.quick:
+        print("A quick look: too few rounds to quote.")
+    if names != ["fleet"]:
+        wheel = options.wheel or next((ROOT.parent / "wheel").glob("*.whl"))
+        results |= measured([name for name in names if name != "fleet"], wheel.resolve(), quick=options.quick)
+    if "fleet" in names:
+        results["fleet"] = fleet.simulate()
+        print(fleet.report(results["fleet"]))
+    results["load after"] = machine()["load"]
+    (ROOT / "results.json").write_text(json.dumps(results, indent=1))
+    draw(results, is_complete=not options.measurement and not options.quick)
+
+
+def draw(results: dict[str, Any], *, is_complete: bool) -> None:
+    # Late, so that none of this is in the memory that children start from.
+    import pictures
+
+    folder = ROOT / "pictures"
+    shutil.rmtree(folder, ignore_errors=True)
+    drawn = pictures.draw(results, folder)
+    docs = ROOT.parent.parent / "docs" / "pictures"
+    docs.mkdir(exist_ok=True)
+    for each in drawn:
+        if is_complete or each.stem == "fleet":
+            shutil.copy(each, docs)
+    print("\n" + "\n".join(f"drawn: {each}" for each in drawn))
+
+
+if __name__ == "__main__":
+    main()
