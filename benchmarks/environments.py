@@ -45,10 +45,20 @@ class MissingError(Exception):
 
 
 class Environments:
-    """Installs peers, each environment once for as long as its requirements and the wheel stay the same."""
+    """Installs peers, each environment once for as long as its requirements and the wheel stay the same.
 
-    def __init__(self, wheel: Path) -> None:
+    Arguments:
+        wheel: of asecretcache.
+        python: the interpreter that environments are made with.
+    """
+
+    def __init__(self, wheel: Path, python: str) -> None:
         self._wheel = wheel
+        self._python = python
+        version = "import sys; print('%s-%d.%d.%d' % (sys.implementation.name, *sys.version_info[:3]))"
+        self._version = subprocess.run(
+            [python, "-c", version], capture_output=True, text=True, check=True
+        ).stdout.strip()
         self._made: dict[Path, str | MissingError] = {}
 
     def install(self, peer: Peer) -> Installed:
@@ -57,17 +67,19 @@ class Environments:
         Raises:
             MissingError: it can't be installed, or lacks what is to be measured.
         """
-        folder = ROOT / peer.folder
-        make = _node if peer.kind == "node" else _python
+        folder = ROOT / ("node" if peer.kind == "node" else self._version) / peer.folder
         packages = [package.replace(WHEEL, str(self._wheel)) for package in peer.packages]
         if folder not in self._made:
             contents = self._wheel.read_bytes() if str(self._wheel) in packages[0] else b""
-            key = hashlib.sha256(repr([packages, sys.version]).encode() + contents).hexdigest()
+            key = hashlib.sha256(repr([packages, self._version]).encode() + contents).hexdigest()
             stamp = folder / "made.stamp"
             try:
                 if not stamp.is_file() or stamp.read_text() != key:
                     shutil.rmtree(folder, ignore_errors=True)
-                    make(folder, packages)
+                    if peer.kind == "node":
+                        _node(folder, packages)
+                    else:
+                        _virtual(self._python, folder, packages)
                     stamp.write_text(key)
                 self._made[folder] = key
             except MissingError as exc:
@@ -98,9 +110,9 @@ def _run(command: Sequence[str | Path], folder: Path) -> None:
         raise MissingError(told[-1].strip())
 
 
-def _python(folder: Path, packages: Sequence[str]) -> None:
+def _virtual(python: str, folder: Path, packages: Sequence[str]) -> None:
     # Without pip and setuptools, whose .pth file would slow every process of the environment down.
-    _run([sys.executable, "-m", "venv", "--without-pip", folder], ROOT)
+    _run([python, "-m", "venv", "--without-pip", folder], ROOT)
     pip: list[str | Path] = [
         sys.executable,
         "-m",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+MANY = 20
+
 
 def median(values: Iterable[float]) -> float:
     return statistics.median(values)
@@ -16,9 +18,10 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
 
 
 def spread(values: Sequence[float], digits: int = 1, unit: float = 1.0) -> str:
-    """Median and, in brackets, minimum and maximum."""
+    """Median and, in brackets, minimum and maximum; of many values, the 10th and 90th percentile."""
     scaled = sorted(value / unit for value in values)
-    return f"{median(scaled):,.{digits}f} ({scaled[0]:,.{digits}f}-{scaled[-1]:,.{digits}f})"
+    cut = len(scaled) // 10 if len(scaled) >= MANY else 0
+    return f"{median(scaled):,.{digits}f} ({scaled[cut]:,.{digits}f}-{scaled[-1 - cut]:,.{digits}f})"
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

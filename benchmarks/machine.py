@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 
-def machine() -> dict[str, Any]:
-    """The machine, its load and the interpreter, as JSON."""
+def machine(python: str) -> dict[str, Any]:
+    """The machine, its load and the interpreter that is measured, as JSON."""
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -25,8 +25,12 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cpus": os.cpu_count(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "executable": Path(sys.executable).name,
+        "python": subprocess.run(
+            [python, "-c", "import platform as p; print(p.python_implementation(), p.python_version())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip(),
     }
 
 

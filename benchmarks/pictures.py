@@ -116,7 +116,9 @@ def cold(results: dict[str, Any]) -> Figure:
 def hit(results: dict[str, Any]) -> Figure:
     """Nanoseconds on a logarithmic scale."""
     found = results["hit"]
-    samples = {peer: candidates["get"] for kind in ("asyncio", "Node") for peer, candidates in found[kind].items()}
+    samples = {
+        peer: candidates["get"] for kind in ("asyncio", "Node") for peer, candidates in found.get(kind, {}).items()
+    }
     samples["bare coroutine over a dict"] = found["asyncio"]["asecretcache"]["bare"]
     names = sorted(samples, key=lambda name: median(samples[name]))
     figure = Figure(figsize=(8, 0.34 * len(names) + 1.2), layout="constrained")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +26,9 @@ import stall
 import waiters
 from bench import Bench
 from environments import ROOT, Environments, Installed, MissingError
+from figures import MANY
 from machine import machine, told
-from peers import PEERS
+from peers import BASELINE, OURS, PEERS
 from server import Server
 
 MEASUREMENTS: dict[str, ModuleType] = {
@@ -39,10 +41,12 @@ MEASUREMENTS: dict[str, ModuleType] = {
 }
 
 
-def prepared(wheel: Path) -> tuple[list[Installed], dict[str, str]]:
+def prepared(environments: Environments, names: list[str]) -> tuple[list[Installed], dict[str, str]]:
     """The peers that could be installed, and why others couldn't."""
-    environments, installed, missing = Environments(wheel), [], {}
+    installed, missing = [], {}
     for peer in PEERS:
+        if names and peer.name not in {OURS, BASELINE, *names}:
+            continue
         print(f"preparing {peer.name}", flush=True)
         try:
             installed.append(environments.install(peer))
@@ -51,8 +55,7 @@ def prepared(wheel: Path) -> tuple[list[Installed], dict[str, str]]:
     return installed, missing
 
 
-def measured(names: list[str], wheel: Path, *, quick: bool) -> dict[str, Any]:
-    installed, missing = prepared(wheel)
+def measured(names: list[str], installed: list[Installed], missing: dict[str, str], *, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home, Server(ROOT) as server:
         bench = Bench(server, installed, missing, Path(home), quick).tried()
         print(versions(bench), flush=True)
@@ -92,22 +95,26 @@ def main() -> None:
     parser.add_argument("measurement", nargs="*", choices=[*MEASUREMENTS, "fleet", []], help="all, if none is named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, no measurement")
     parser.add_argument("--wheel", type=Path, help="another wheel of asecretcache than build/wheel/'s")
+    parser.add_argument("--python", default=sys.executable, help="another interpreter for what is measured")
+    parser.add_argument("--peer", action="append", default=[], help="this one, asecretcache and aioboto3 alone")
     options = parser.parse_args()
     names = options.measurement or [*MEASUREMENTS, "fleet"]
     ROOT.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"machine": machine(), "quick": options.quick}
+    results: dict[str, Any] = {"machine": machine(options.python), "quick": options.quick}
     print(told(results["machine"]))
+    print(f"medians; in brackets minimum and maximum, or of {MANY} values and more the 10th and 90th percentile")
     if options.quick:
         print("A quick look: too few rounds to quote.")
     if names != ["fleet"]:
         wheel = options.wheel or next((ROOT.parent / "wheel").glob("*.whl"))
-        results |= measured([name for name in names if name != "fleet"], wheel.resolve(), quick=options.quick)
+        found = prepared(Environments(wheel.resolve(), options.python), options.peer)
+        results |= measured([name for name in names if name != "fleet"], *found, quick=options.quick)
     if "fleet" in names:
         results["fleet"] = fleet.simulate()
         print(fleet.report(results["fleet"]))
-    results["load after"] = machine()["load"]
+    results["load after"] = machine(options.python)["load"]
     (ROOT / "results.json").write_text(json.dumps(results, indent=1))
-    draw(results, is_complete=not options.measurement and not options.quick)
+    draw(results, is_complete=not (options.measurement or options.quick or options.peer))
 
 
 def draw(results: dict[str, Any], *, is_complete: bool) -> None:
