@@ -149,9 +149,10 @@ class Reader:
     def forget(self, secret_id: str) -> set[str]:
         """Forget all versions of a secret, and what has failed; return the ids by which it was known."""
         with self.lock:
-            ids = self.store.ids_of(secret_id)
-            self.store.drop(secret_id)
-            # A fetch by name may be about to show that this ARN is the name's.
+            ids = self.store.ids_of(secret_id) | self.store.namesakes(secret_id)
+            for each in ids:
+                self.store.drop(each)
+            # A fetch by name may be about to show that an ARN is the name's.
             self.flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})
             self.backoff.forget_all(ids)
         return ids

@@ -13,7 +13,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -259,11 +260,12 @@ class SingleFlight:
             # Not under the lock: what handles log records may take its time, or use the cache.
             _logger.warning("%s", told)
 
-    def forget(self, secret_ids: Collection[str] | None = None) -> None:
-        """Let no flight that is in the air now (for these secrets) store its result, or be joined."""
+    def forget(self, secret_ids: AbstractSet[str] | None = None) -> None:
+        """Let no flight that is in the air now (for these secrets, by name or ARN) store its result, or be joined."""
         with self._lock:
             for flight in self._all():
-                if secret_ids is None or flight.request.secret_id in secret_ids:
+                names = flight.request.secret_id, flight.request.by_name.secret_id
+                if secret_ids is None or not secret_ids.isdisjoint(names):
                     flight.storable = False
                     self._close(flight)
 

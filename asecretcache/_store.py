@@ -76,6 +76,11 @@ class Store:
         """Return the ids by which this secret is known here: itself, its name or its ARN."""
         return {secret_id, self._names.get(secret_id, secret_id), self._arns.get(secret_id, secret_id)}
 
+    def namesakes(self, name: str) -> set[str]:
+        """Return the ARNs stored here that end in this name, one of which a fetch by name may show to be its own."""
+        ids = {key if isinstance(key, str) else key[0] for key in self._order}
+        return {each for each in ids if each != name and SecretRequest(each).by_name.secret_id == name}
+
     def put(self, request: SecretRequest, entry: Entry, now: float) -> bool:
         """Store the entry, unless what is known comes from a fetch that started after it; return whether it was."""
         arn, request = entry.secret.arn, self.canonical(request)

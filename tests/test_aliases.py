@@ -243,6 +243,25 @@ async def test_invalidating_an_arn_holds_for_the_fetch_by_name_under_way(
     assert cache.peek(NAME) is cache.peek(ARN) is None
 
 
+async def test_invalidating_a_name_holds_for_what_turns_out_to_be_its_own(
+    cache: SecretCache, source: TwoAccounts
+) -> None:
+    """A value that was fetched by the ARN, before anybody knew whose that is, doesn't come back as the name's."""
+    await cache.get(ARN)
+    source.pause()
+    caller = asyncio.create_task(cache.get(ARN, version_stage="AWSPREVIOUS"))
+    await until(lambda: len(source.calls) == 2)
+    source.rotate(NAME, "new")
+
+    cache.invalidate(NAME)
+
+    source.resume()
+    assert (await caller).secret_string == VALUE
+    assert cache.peek(ARN) is cache.peek(ARN, version_stage="AWSPREVIOUS") is None
+    await cache.get(NAME, version_stage="AWSPREVIOUS")
+    assert await cache.get_secret(NAME) == "new"
+
+
 async def test_who_is_told_that_access_is_denied_gets_no_stale_value_by_another_id(
     cache: SecretCache, source: TwoAccounts, clock: ManualClock
 ) -> None:
