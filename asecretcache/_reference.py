@@ -7,6 +7,7 @@ Trailing parts may be left out, and an empty part means the default.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from asecretcache._errors import ConfigurationError
@@ -35,20 +36,7 @@ class SecretReference(NamedTuple):
         if not isinstance(text, str):
             msg = f"a secret reference is a str such as 'prod/db:password', not {type(text).__name__}"
             raise ConfigurationError(msg)
-        parts = text.split(":")
-        if parts[0] == "arn":
-            if len(parts) < _ARN_PARTS:
-                msg = f"the secret reference {text!r} is an incomplete ARN: an ARN has six colons"
-                raise ConfigurationError(msg, secret_id=text)
-            parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
-        if len(parts) > _MAX_PARTS:
-            msg = f"the secret reference {text!r} has {len(parts)} parts; the syntax is {_SYNTAX}"
-            raise ConfigurationError(msg, secret_id=text)
-        if not parts[0].strip():
-            msg = f"the secret reference {text!r} names no secret; the syntax is {_SYNTAX}"
-            raise ConfigurationError(msg)
-        secret_id, json_key, stage, version = (*parts, "", "", "")[:_MAX_PARTS]
-        return cls(text, SecretRequest.of(secret_id, stage or None, version or None), json_key or None)
+        return _parse(text)
 
     def read(self, secret: Secret) -> str:
         """Return the text that the reference means: the whole secret, or the value of its key.
@@ -64,3 +52,21 @@ class SecretReference(NamedTuple):
         import json
 
         return json.dumps(value)
+
+
+@lru_cache(maxsize=256)  # Handlers have the same few read at each invocation.
+def _parse(text: str) -> SecretReference:
+    parts = text.split(":")
+    if parts[0] == "arn":
+        if len(parts) < _ARN_PARTS:
+            msg = f"the secret reference {text!r} is an incomplete ARN: an ARN has six colons"
+            raise ConfigurationError(msg, secret_id=text)
+        parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
+    if len(parts) > _MAX_PARTS:
+        msg = f"the secret reference {text!r} has {len(parts)} parts; the syntax is {_SYNTAX}"
+        raise ConfigurationError(msg, secret_id=text)
+    if not parts[0].strip():
+        msg = f"the secret reference {text!r} names no secret; the syntax is {_SYNTAX}"
+        raise ConfigurationError(msg)
+    secret_id, json_key, stage, version = (*parts, "", "", "")[:_MAX_PARTS]
+    return SecretReference(text, SecretRequest.of(secret_id, stage or None, version or None), json_key or None)
