@@ -92,9 +92,9 @@ class Rotations:
                 # It may take longer than the patience, which is the caller's and not the fetch's.
                 async with asyncio.timeout(left if left > 0.0 else None):
                     fetched = await self._reader.refresh(request)
-            except (SecretUnavailableError, SecretThrottledError):
-                continue  # It may come to be within the patience.
-            except (SecretCacheError, TimeoutError):
+            except (SecretUnavailableError, SecretThrottledError, TimeoutError):
+                continue  # It may come to be within the patience, or be in memory by now.
+            except SecretCacheError:
                 return None
             if fetched.version_id != failed.version_id:
                 self.forget(request.secret_id)

@@ -199,6 +199,26 @@ async def test_patience_ends_though_each_refresh_takes_longer_than_the_pause_aft
     assert len(source.calls) == 1 + 2
 
 
+async def test_what_has_come_by_another_way_is_seen_when_the_patience_ends(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """A plain fetch has brought the new version, while the refresh that was waited for hung."""
+    arn = (await cache.get(NAME)).arn
+    source.rotate(NAME, "two")
+    database.password = "two"
+    source.pause()
+    caller = asyncio.create_task(cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError, patience=0.05))
+    await until(lambda: len(source.calls) == 2)
+    source._paused = False
+    cache._store.drop(NAME)
+    # By the ARN, because a read by the name would join the refresh; and then it is shown to be the name's.
+    await cache.get(arn)
+    await cache.get(NAME, version_stage="AWSPREVIOUS")
+
+    assert await caller == "connected with 2"
+    source.resume()
+
+
 async def test_without_patience_there_is_one_refresh(
     cache: SecretCache, source: InMemorySource, database: Database
 ) -> None:
