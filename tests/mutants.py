@@ -354,8 +354,14 @@ MUTANTS: Final = [
     Mutant(
         "what is down ends the patience",
         "_rotation",
-        "except (SecretUnavailableError, SecretThrottledError):",
-        "except SecretThrottledError:",
+        "except (SecretUnavailableError, SecretThrottledError, TimeoutError):",
+        "except (SecretThrottledError, TimeoutError):",
+    ),
+    Mutant(
+        "what has come by another way isn't seen",
+        "_rotation",
+        "SecretThrottledError, TimeoutError):\n                continue",
+        "SecretThrottledError):\n                continue\n            except TimeoutError:\n                return None",
     ),
     Mutant("the same version is tried again", "_rotation", "if fetched.version_id != failed.version_id:", "if True:"),
     Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),

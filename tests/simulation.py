@@ -137,6 +137,7 @@ class Hold:
         self.failures = 0
         self.since = 0.0
         self.at_least = 0.0
+        self.is_transient = False
         #: When the answer came that is held because it was throttled.
         self.throttled_at: float | None = None
 
@@ -734,7 +735,7 @@ class World:
         if hold is None or purpose.is_prefetch or self.max_size < 1000:
             # What is remembered of failures is as bounded as what is stored.
             return
-        if in_error or in_revalidation:
+        if (in_error and hold.is_transient) or in_revalidation:
             is_held = hold.since <= now < hold.since + hold.at_least
             self.claim(not is_held, "tried again too early:", _short(request), hold.failures)
         if purpose.is_read and hold.throttled_at is not None:
@@ -853,6 +854,7 @@ class World:
         hold = self.holds.setdefault(key, Hold())
         if is_stale:
             hold.failures += 1
+            hold.is_transient = isinstance(error, TRANSIENT)
             hold.since = now
             hold.at_least = min(60.0, 2.0**hold.failures) / 2
             hold.throttled_at = None
