@@ -361,7 +361,7 @@ MUTANTS: Final = [
         "what has come by another way isn't seen",
         "_rotation",
         "SecretThrottledError, TimeoutError):\n                continue",
-        "SecretThrottledError):\n                continue\n            except TimeoutError:\n                return None",
+        "SecretThrottledError):\n                continue\n            except TimeoutError:\n                raise",
     ),
     Mutant("the same version is tried again", "_rotation", "if fetched.version_id != failed.version_id:", "if True:"),
     Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),
