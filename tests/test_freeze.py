@@ -132,7 +132,7 @@ def test_the_clones_of_a_snapshot_expire_at_different_times() -> None:
 def test_the_workers_of_a_managed_instance_pay_one_call_each(tls_server: RawServer) -> None:
     """The runtime client forks them before it imports the handler; they start together and share nothing."""
     tls_server.hang()
-    with start("handler", AWS_LAMBDA_MAX_CONCURRENCY="4") as environment:
+    with start("handler", AWS_LAMBDA_MAX_CONCURRENCY="4", FETCH_TIMEOUT="30") as environment:
         for _ in range(4):
             environment.send(0)
         # None has its answer before all have asked, so each of the events is in a worker of its own.

@@ -29,7 +29,9 @@ class WallClock:
 clock = WallClock()
 source = SecretsManagerSource()
 source._clients._clock = clock
-cache = SecretCache(source, ttl=10.0, jitter=0.0, fetch_timeout=3.0, clock=clock)
+# Three seconds, that what is tried again after a time-out is so soon; more where many import the SDK at once.
+fetch_timeout = float(os.environ.get("FETCH_TIMEOUT", "3"))
+cache = SecretCache(source, ttl=10.0, jitter=0.0, fetch_timeout=fetch_timeout, clock=clock)
 tasks: list[asyncio.Task[str]] = []
 
 
