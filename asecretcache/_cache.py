@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
@@ -145,7 +146,12 @@ class SecretCache:
         # The short way for those who come while it is being fetched.
         joined = self._reader.join(secret_id, version_stage, version_id)
         if joined is not None:
-            await joined.wait()
+            waiter = joined.enter()
+            try:
+                await waiter
+            except CancelledError:
+                joined.leave(waiter)
+                raise
             if joined.secret is not None and joined.secret.secret_string is not None:
                 return joined.secret.secret_string
         request = SecretRequest.of(secret_id, version_stage, version_id)

@@ -99,15 +99,11 @@ class Flight:
             msg = f"the fetch of secret {secret_id!r} returned {type(outcome).__name__} instead of a Secret"
             self.error = SecretUnavailableError(msg, secret_id=secret_id)
 
-    async def wait(self) -> None:
-        """Wait until it has landed; wait_for_all has what else a waiter may need."""
+    def enter(self) -> asyncio.Future[None]:
+        """Return a future of the caller's own that wakes it; wait_for_all has what else a waiter may need."""
         future: asyncio.Future[None] = self.loop.create_future()
         self.waiters[future] = None
-        try:
-            await future
-        except asyncio.CancelledError:
-            self.leave(future)
-            raise
+        return future
 
     def leave(self, future: asyncio.Future[None]) -> None:
         """Wait no longer; the last one who leaves ends the fetch."""

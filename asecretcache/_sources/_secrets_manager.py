@@ -254,7 +254,7 @@ class _Opener:
         if not self._given:
             _narrow(session)
         with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
-            _rehearse(session)
+            _load_models(session)
         self._spare = None if self._given else session
         self._loader = session._session.get_component("data_loader")
 
@@ -282,21 +282,13 @@ def _narrow(session: Any) -> None:
         loader.list_available_services = lambda _type_name: [_SERVICE]
 
 
-def _rehearse(session: Any) -> None:
-    """Load the models into the session's loader by making a client of another session that shares it."""
-    from aiobotocore.session import AioSession
-
-    double = AioSession()
-    double.register_component("data_loader", session._session.get_component("data_loader"))
-    # No credentials are looked up: that may take the network, and is the real client's business.
-    double.set_credentials("rehearsal", "rehearsal")
-
-    async def make() -> None:
-        async with double.create_client(_SERVICE, region_name="us-east-1"):
-            pass
-
-    with asyncio.Runner() as runner:
-        runner.run(make())
+def _load_models(session: Any) -> None:
+    """Have the session's loader read and parse what the making of a client asks it for."""
+    loader = session._session.get_component("data_loader")
+    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model(_SERVICE, kind)
 
 
 def _check_session(session: Any) -> None:
