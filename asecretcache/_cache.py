@@ -25,7 +25,7 @@ from asecretcache._reader import Answer, Outcome, Reader
 from asecretcache._reading import check_parser, read_as, read_json
 from asecretcache._reference import SecretReference
 from asecretcache._rotation import Rotations
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._secret import CURRENT, Secret, SecretRequest
 from asecretcache._singleflight import SingleFlight
 from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableSource
 from asecretcache._sources._secrets_manager import SecretsManagerSource
@@ -136,13 +136,15 @@ class SecretCache:
         # which would hang the KeyError on every error as its context.
         try:
             entry = self._entries[
-                secret_id if version_stage is None is version_id else (secret_id, version_stage, version_id)
+                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
             ]
             if entry.born <= self._now() < entry.expires_at and entry.text is not None:
                 entry.hits += 1
                 return entry.text
         except (KeyError, TypeError):
             pass
+        if version_stage == CURRENT and version_id is None:
+            return await self.get_secret(secret_id)
         # The short way for those who come while it is being fetched.
         joined = self._reader.join(secret_id, version_stage, version_id)
         if joined is not None:
@@ -213,7 +215,7 @@ class SecretCache:
         # As get_secret has it.
         try:
             entry = self._entries[
-                secret_id if version_stage is None is version_id else (secret_id, version_stage, version_id)
+                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
             ]
             if entry.born <= self._now() < entry.expires_at:
                 entry.hits += 1
@@ -320,6 +322,12 @@ class SecretCache:
 
     def peek(self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret | None:
         """Return what is stored, fresh or not, or None; neither I/O nor a coroutine."""
+        try:
+            return self._entries[
+                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
+            ].secret
+        except (KeyError, TypeError):
+            pass
         self._reader.check_open()
         entry = self._entries.get(SecretRequest.of(secret_id, version_stage, version_id).key)
         return None if entry is None else entry.secret

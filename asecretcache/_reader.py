@@ -100,7 +100,7 @@ class Reader:
     def join(self, secret_id: str, version_stage: str | None, version_id: str | None) -> Flight | None:
         """Return the flight that a read of what isn't in memory joins, where the short way will do."""
         try:
-            key = secret_id if version_stage is None is version_id else (secret_id, version_stage, version_id)
+            key = secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
             return None if key in self.entries else self.flights.join(key)
         except TypeError:
             return None  # It is no id at all.

@@ -148,6 +148,8 @@ async def test_peek_shows_what_is_stored_fresh_or_not(cache: SecretCache, clock:
     clock.advance(1e6)
 
     assert cache.peek(TEXT) is secret
+    assert cache.peek(TEXT, version_stage="AWSCURRENT") is secret
+    assert cache.peek(TEXT, version_stage="AWSPREVIOUS") is None
     assert not inspect.iscoroutinefunction(cache.peek)
 
 

@@ -47,7 +47,7 @@ async def measure(client: Any, kind: str, rounds: int, milliseconds: float) -> d
         cache = client.cache
 
         async def with_stage(name: str) -> Any:
-            return await cache.get_secret(name, version_stage="AWSCURRENT")
+            return await cache.get_secret(name, version_stage="AWSPREVIOUS")
 
         candidates |= {
             "peek": (called, cache.peek),
