@@ -61,7 +61,7 @@ mutants: $(VENV)/wheel.stamp ## Break the code in a hundred ways and see that th
 # Bounded in count, so in time: two to three minutes by default.
 INVOCATIONS := 10000
 GETS := 1000000
-SEEDS := 2000
+SEEDS := 8000
 
 soak: $(VENV)/wheel.stamp ## Use a cache for long and see that nothing is left over; GETS=, INVOCATIONS=, SEEDS=
 	$(VENV)/bin/python tests/soak.py --invocations $(INVOCATIONS) --gets $(GETS) --seeds $(SEEDS)

@@ -104,7 +104,7 @@ class Op:
         self.boarded: list[Flight] = []
         self.tried: list[Secret] = []
         self.refused: RefusedError | None = None
-        self.refused_at = 0.0
+        self.refused_at = self.refused_rested = 0.0
         self.was_cancelled = False
         self.is_over = False
         self.task: asyncio.Task[None] | None = None
@@ -1092,7 +1092,7 @@ class World:
             version = Value.of(secret.secret_string or "").version
             if version != self.accepted[secret.arn]:
                 assert op.loop is not None
-                op.refused, op.refused_at = RefusedError(), op.loop.time()
+                op.refused, op.refused_at, op.refused_rested = RefusedError(), op.loop.time(), self.rested[op.loop]
                 raise op.refused
             return secret.version_id
 
@@ -1118,6 +1118,8 @@ class World:
         if any(not isinstance(each, TRANSIENT) for each in given_up) or self.is_closed:
             return
         waited = op.loop.time() - op.refused_at
+        is_over = op.patience and waited - (self.rested[op.loop] - op.refused_rested) > op.patience + EPSILON
+        self.claim(not is_over, "waited beyond its patience:", op.number, waited, op.patience)
         self.claim(waited + EPSILON >= op.patience, "gave up too early:", op.number, waited, op.patience)
         stored = self.entries.get(op.requests[0].key)
         is_other = stored is not None and stored.secret.version_id != op.tried[0].version_id

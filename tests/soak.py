@@ -6,7 +6,7 @@ of them reads are cancelled, sources fail and values are rotated. What the proce
 and mustn't grow from the second to the last. A descriptor, thread, task, flight, warning or complaint left over,
 or memory, makes it fail::
 
-    make soak INVOCATIONS=10000 GETS=1000000 SEEDS=2000
+    make soak INVOCATIONS=10000 GETS=1000000 SEEDS=8000
 """
 
 from __future__ import annotations
@@ -269,9 +269,9 @@ def main() -> int:
     """Run all parts, and return whether anything was left over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--invocations", type=int, default=10_000)
-    parser.add_argument("--http", type=int, default=200)
+    parser.add_argument("--http", type=int, default=400)
     parser.add_argument("--gets", type=int, default=1_000_000)
-    parser.add_argument("--seeds", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=8000)
     arguments = parser.parse_args()
     watch = Watch()
     for part, count in (

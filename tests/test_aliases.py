@@ -376,6 +376,18 @@ def test_two_names_that_show_the_same_arn_share_it_orderly() -> None:
     assert not store._names
 
 
+def test_nothing_is_left_of_what_was_fetched_by_the_arn_first() -> None:
+    """What the store knows of names and ARNs goes with the last of their values."""
+    store = Store(9)
+    put(store, ARN, 1)
+    put(store, NAME, 2, stage="AWSPREVIOUS")
+    store.drop(NAME)
+
+    assert not store._names
+    assert not store._arns
+    assert not store.entries
+
+
 def test_evicting_a_name_evicts_its_arn() -> None:
     """An alias takes no place of its own, and keeps nothing alive."""
     store = Store(1)

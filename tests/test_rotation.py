@@ -160,8 +160,8 @@ async def test_while_the_label_is_behind_it_is_refreshed_less_and_less_often(
 async def test_patience_ends_with_the_functions_own_error(
     cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No new version comes: what the function raised is raised, as it was."""
-    sped_up(cache, monkeypatch)
+    """No new version comes: what the function raised is raised, as it was, and no pause goes on beyond it."""
+    clock = sped_up(cache, monkeypatch)
     database.password = "something else"
     raised = RefusedError("as it was")
 
@@ -173,6 +173,7 @@ async def test_patience_ends_with_the_functions_own_error(
 
     assert caught.value is raised
     assert caught.value.__cause__ is caught.value.__context__ is None
+    assert clock.now == pytest.approx(0.35)
     # At once, and after 0.1 and 0.2 s more.
     assert len(source.calls) == 1 + 3
 
@@ -358,6 +359,20 @@ async def test_a_refresh_that_slept_through_a_freeze_is_none_to_join(source: InM
     assert not cache._reader.is_refreshing(SecretRequest(NAME))
     source.resume()
     await refresh
+
+
+async def test_after_a_new_version_the_pace_begins_anew(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rotation that follows another at once is met without a pause."""
+    clock = sped_up(cache, monkeypatch)
+    await cache.get(NAME)
+    for password in ("two", "three", "four"):
+        source.rotate(NAME, password)
+        database.password = password
+        await cache.call_with_secret(NAME, database.connect, refresh_on=RefusedError)
+
+    assert clock.now == 0.0
 
 
 async def test_what_is_remembered_of_paces_is_bounded(source: InMemorySource) -> None:
