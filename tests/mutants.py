@@ -476,10 +476,7 @@ MUTANTS: Final = [
         "if False:",
     ),
     Mutant(
-        "who leaves the short way is still counted",
-        "_flight",
-        "except asyncio.CancelledError:\n            self.leave(future)",
-        "except asyncio.CancelledError:\n            pass",
+        "who leaves the short way is still counted", "_cache", "joined.leave(waiter)\n                raise", "raise"
     ),
     Mutant("notes are shared", "_errors", "list(twin.__notes__)", "twin.__notes__"),
     Mutant(

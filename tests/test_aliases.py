@@ -279,6 +279,26 @@ async def test_who_is_told_that_access_is_denied_gets_no_stale_value_by_another_
             await cache.get(each)
 
 
+async def test_a_failed_fetch_by_the_arn_spaces_those_by_the_name_too(
+    cache: SecretCache, source: TwoAccounts, clock: ManualClock
+) -> None:
+    """It was found out meanwhile whose the ARN is, so it is the name's failure."""
+    version_id = (await cache.get(ARN)).version_id
+    clock.advance(100)
+    source.pause()
+    caller = asyncio.create_task(cache.get_secret(ARN))
+    await until(lambda: len(source.calls) == 2)
+    source._paused = False
+    await cache.get(NAME, version_id=version_id)
+    source.fail(SecretUnavailableError("down"))
+    source.resume()
+    assert await caller == VALUE
+    calls = len(source.calls)
+
+    assert await cache.get_secret(NAME) == await cache.get_secret(ARN) == VALUE
+    assert len(source.calls) == calls
+
+
 async def test_an_arn_whose_name_hangs_doesnt_wait_twice(source: TwoAccounts) -> None:
     """Nor does it put a second call on what is down; and with no ttl at all one call still serves both."""
     source.pause()
