@@ -143,7 +143,7 @@ class SecretCache:
                 return entry.text
         except (KeyError, TypeError):
             pass
-        if version_stage == CURRENT and version_id is None:
+        if version_stage is not None and version_stage == CURRENT and version_id is None:
             return await self.get_secret(secret_id)
         # The short way for those who come while it is being fetched.
         joined = self._reader.join(secret_id, version_stage, version_id)

@@ -60,7 +60,8 @@ class FetchTimer:
         if self._started is None:
             return False
         wall, monotonic = self._started
-        return abs(self._clock() - wall) > self.seconds or self._monotonic() - monotonic > self.seconds
+        # The clocks are asked one after the other, as many may ask this at once.
+        return not -self.seconds <= self._clock() - wall <= self.seconds or self._monotonic() - monotonic > self.seconds
 
 
 fetch_timer: ContextVar[FetchTimer | None] = ContextVar("asecretcache.fetch_timer", default=None)
