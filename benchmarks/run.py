@@ -84,8 +84,16 @@ def versions(bench: Bench) -> str:
 
 # Whose versions tables tell; results.json has them all.
 MAIN = frozenset(
-    {"asecretcache", "aioboto3", "aiobotocore", "botocore", "aiohttp", "h11", "python", "node", "async-lru", "aiocache"}
-    | {"cashews", "cachetools-async", "cachebox", "aws-secretsmanager-caching", "aws-lambda-powertools", "aws-sdk"}
+    {"asecretcache", "aioboto3", "aiobotocore", "botocore", "aiohttp", "httptools", "python", "node", "async-lru"}
+    | {
+        "aiocache",
+        "cashews",
+        "cachetools-async",
+        "cachebox",
+        "aws-secretsmanager-caching",
+        "aws-lambda-powertools",
+        "aws-sdk",
+    }
     | {"@aws-sdk/client-secrets-manager", "@middy/core", "@middy/secrets-manager"}
 )
 

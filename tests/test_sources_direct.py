@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import os
 import socket
@@ -16,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from asecretcache._sources._credentials import ContainerCredentials
 from asecretcache._sources._direct_client import DirectClient
 from asecretcache._sources._failures import (
     ClientError,
+    ConnectionClosedError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     SSLError,
@@ -183,6 +183,11 @@ def test_where_the_system_may_have_a_proxy_the_sdk_looks(credentials: pytest.Mon
         ("AWS_ENDPOINT_URL", "http://host/path", "the endpoint's URL is an unusual one"),
         ("AWS_ENDPOINT_URL", "http://user:password@host", "the endpoint's URL is an unusual one"),
         ("AWS_ENDPOINT_URL", "http://under_score", "the endpoint's URL is an unusual one"),
+        ("AWS_ENDPOINT_URL", "http://-host", "the endpoint's URL is an unusual one"),
+        ("AWS_ENDPOINT_URL", "http://host-.example", "the endpoint's URL is an unusual one"),
+        ("AWS_ENDPOINT_URL", "http://host..example", "the endpoint's URL is an unusual one"),
+        ("AWS_ENDPOINT_URL", "http://" + 64 * "a", "the endpoint's URL is an unusual one"),
+        ("AWS_ENDPOINT_URL", "http://\u212aelvin", "the endpoint's URL is an unusual one"),
         ("AWS_ENDPOINT_URL", "http://host:99999", "the endpoint's URL is an unusual one"),
         ("AWS_ENDPOINT_URL", "host", "the endpoint's URL is an unusual one"),
         ("AWS_CA_BUNDLE", "", "the CA bundle is empty"),
@@ -344,7 +349,7 @@ def test_the_bundle_is_found_as_the_sdk_finds_it(credentials: pytest.MonkeyPatch
         ("RELATIVE", "/v2/x?id=1", (Origin(False, "169.254.170.2", 80), "/v2/x?id=1")),
         ("FULL", "http://127.0.0.1:9001/2021/credentials", (Origin(False, "127.0.0.1", 9001), "/2021/credentials")),
         ("FULL", "http://127.1.2.3", (Origin(False, "127.1.2.3", 80), "/")),
-        ("FULL", "http://localhost/x", (Origin(False, "localhost", 80), "/x")),
+        ("FULL", "HTTP://LocalHost/Xy", (Origin(False, "localhost", 80), "/Xy")),
         ("FULL", "http://169.254.170.23/v1", (Origin(False, "169.254.170.23", 80), "/v1")),
         ("FULL", "http://[fd00:ec2::23]/v1", (Origin(False, "fd00:ec2::23", 80), "/v1")),
         ("FULL", "http://[::1]/v1", (Origin(False, "::1", 80), "/v1")),
@@ -398,14 +403,14 @@ def test_a_plain_fetch_imports_nothing_of_the_sdk(aws_raw: RawServer) -> None:
     code = """
 import asyncio, sys
 from asecretcache import DirectSource, SecretRequest
-assert "h11" not in sys.modules
+assert "httptools" not in sys.modules
 async def main():
     source = DirectSource()
     await source.warm()
     await source.fetch(SecretRequest("name"))
     await source.aclose()
 asyncio.run(main())
-assert "h11" in sys.modules
+assert "httptools" in sys.modules
 print(*{"aioboto3", "aiobotocore", "aiohttp", "boto3", "botocore", "certifi", "urllib3"} & sys.modules.keys())
 """
 
@@ -414,15 +419,15 @@ print(*{"aioboto3", "aiobotocore", "aiohttp", "boto3", "botocore", "certifi", "u
     assert done.stdout.split() == []
 
 
-def test_without_h11_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_httptools_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """At construction, whatever the case will be."""
     for name in list(sys.modules):
-        if name == "h11" or name.startswith(
-            ("h11.", "asecretcache._sources._direct_client", "asecretcache._sources._http")
+        if name == "httptools" or name.startswith(
+            ("httptools.", "asecretcache._sources._direct_client", "asecretcache._sources._http")
         ):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "asecretcache._sources._credentials")
-    monkeypatch.setitem(sys.modules, "h11", None)  # How Python marks what can't be imported.
+    monkeypatch.setitem(sys.modules, "httptools", None)  # How Python marks what can't be imported.
 
     with pytest.raises(ConfigurationError, match=r"pip install asecretcache\[direct\]"):
         DirectSource()
@@ -496,7 +501,7 @@ async def test_lambda_s_trace_is_passed_on(
 
 
 async def test_a_token_that_no_header_can_hold_is_not_told(aws_raw: RawServer, credentials: pytest.MonkeyPatch) -> None:
-    """h11's message would quote it."""
+    """An error that quoted it would tell it."""
     credentials.setenv("AWS_SESSION_TOKEN", "canary\ntoken")
     source = DirectSource()
 
@@ -880,8 +885,11 @@ async def body_of(connections: Connections, **change: float) -> bytes:
         (b"HTTP/1.0 200 X\r\nContent-Length: 2\r\n\r\nok", 2),
         (b"HTTP/1.1 200 X\r\n\r\nok", 2),
         (b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok and more", 2),
+        (b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 X\r\nContent-Length: 3\r\n\r\nbad", 2),
+        (b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 2),
+        (b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Status: 500\r\n\r\n", 1),
     ],
-    ids=range(5),
+    ids=range(8),
 )
 async def test_answers_of_all_forms_are_read(
     raw_server: RawServer, clock: Clock, answer: bytes, connections: int
@@ -895,6 +903,46 @@ async def test_answers_of_all_forms_are_read(
     pool.close()
 
     assert raw_server.connections == connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 smtp.example ESMTP\r\n",
+        b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nok",
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+        b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n",
+        b"HTTP/1.1 200 X\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
+        b"HTTP/1.1 200 X\r\nContent-Length : 2\r\n\r\nok",
+        b"HTTP/1.1 200 X\r\nX: " + 66_000 * b"x",
+    ],
+    ids=range(8),
+)
+async def test_what_is_no_whole_answer_is_none(raw_server: RawServer, clock: Clock, answer: bytes) -> None:
+    """Another protocol, one that ends too early, or says two things of its length, or never comes to its body."""
+    raw_server.bytes = answer
+    raw_server.is_patient = len(answer) > 65536
+    pool = connections_to(raw_server, clock)
+
+    with pytest.raises(ConnectionClosedError) as caught:
+        await body_of(pool)
+
+    assert type(caught.value) is ConnectionClosedError
+    assert not pool._open
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-b: c", "a\nb", "a\0b", "a\x7f", "\u00e9"])
+async def test_what_no_header_can_hold_is_not_sent(raw_server: RawServer, clock: Clock, value: str) -> None:
+    """It would begin another header, or be read in two ways; it isn't told, for it may be a token."""
+    pool = connections_to(raw_server, clock)
+
+    with pytest.raises(ValueError, match="header") as caught:
+        await pool.send(Request("GET", "/", {"host": "h", "x": value}), connect_timeout=5, read_timeout=5)
+
+    assert value not in str(caught.value)
+    assert not pool._open
+    assert raw_server.requests == []
 
 
 async def test_an_idle_connection_that_is_spoken_to_is_not_used_again(raw_server: RawServer, clock: Clock) -> None:
@@ -1079,8 +1127,8 @@ def test_the_usual_bundle_is_the_sdk_s() -> None:
 
 def test_without_certifi_the_bundle_is_botocore_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the SDK falls back to it."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "certifi" else find(name))
+    find = PathFinder.find_spec
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name: None if name == "certifi" else find(name))
 
     assert _trust.default_bundle() == DEFAULT_CA_BUNDLE
 
@@ -1089,6 +1137,6 @@ def test_a_distribution_s_certifi_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
     """Where no package has a bundle of its own."""
     elsewhere = ModuleSpec("certifi", None, is_package=True)
     elsewhere.submodule_search_locations = ["nowhere"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: elsewhere if name == "certifi" else None)
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name: elsewhere if name == "certifi" else None)
 
     assert _trust.default_bundle() == get_cert_path(True)

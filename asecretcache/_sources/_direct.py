@@ -27,7 +27,7 @@ class DirectSource:
     a proxy, FIPS or dual-stack endpoints, a configuration or credentials file that has settings. Whether it is the
     plain case is decided whenever a client is made, which is when it was idle for some time and for each event loop.
 
-    Any task, loop or thread may use it. It needs h11: ``pip install asecretcache[direct]``.
+    Any task, loop or thread may use it. It needs httptools: ``pip install asecretcache[direct]``.
 
     Args:
         region_name: the region; None: AWS_DEFAULT_REGION.
@@ -35,7 +35,7 @@ class DirectSource:
         max_concurrency: how many calls may be under way at a time on one loop.
 
     Raises:
-        ConfigurationError: an argument is not valid, or h11 is not installed.
+        ConfigurationError: an argument is not valid, or httptools is not installed.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class _Opener:
             # it does so where it is developed, not where it first is the plain case.
             from asecretcache._sources._direct_client import DirectClient
         except ModuleNotFoundError as exc:
-            raise ConfigurationError("DirectSource needs h11: pip install asecretcache[direct]") from exc
+            raise ConfigurationError("DirectSource needs httptools: pip install asecretcache[direct]") from exc
         self._client = DirectClient
         self._arguments = (region_name, endpoint_url)
         self._sdk = sdk_clients(region_name, endpoint_url)

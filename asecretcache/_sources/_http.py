@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one server: connections of one event loop that are kept alive; h11 reads and writes it."""
+"""HTTP/1.1 to one server: connections of one event loop that are kept alive; httptools reads what comes back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 
-import h11
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from asecretcache._sources._client import MAX_IDLE, hush
 from asecretcache._sources._failures import (
@@ -73,7 +73,7 @@ class Connections:
 
         Raises:
             TransportError: a subclass that says why there is none.
-            h11.LocalProtocolError: the request can't be sent.
+            ValueError: the request has what no header can hold.
         """
         connection = self._take()
         if connection is not None:
@@ -159,17 +159,14 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: h11's state machine between a transport and the one task that uses it at a time."""
+    """One connection, and the one task that uses it at a time."""
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        self._response: Response | None = None
-        self._body = bytearray()
+        self._answer: _Answer | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._is_busy = self._is_answered = self._is_at_end = False
         self.is_over = False
         self.used_at = 0.0
 
@@ -177,12 +174,11 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_busy:
+        if self._answer is None or self._answer.is_complete:
             # Nobody asked: it must not become the answer to the next request.
             self.abort()
             return
-        self._is_answered = True
-        self._parser.receive_data(data)
+        self._answer.feed(data)
         self._wake()
 
     def eof_received(self) -> None:
@@ -202,64 +198,113 @@ class _Connection(asyncio.Protocol):
 
     async def exchange(self, request: Request, read_timeout: float) -> Response:
         """Send the request and return the answer; the caller ends the connection on any error."""
-        self._is_busy, self._is_answered, self._response = True, False, None
-        self._body.clear()
-        self.transport.write(self._encode(request))
-        while not self._read():
-            self._waiter = self._loop.create_future()
-            async with asyncio.timeout(read_timeout):
-                await self._waiter
-        self._is_busy = False
-        self._next_cycle()
-        response, self._response = self._response, None
-        assert response is not None
-        return response
-
-    def _encode(self, request: Request) -> bytes:
-        send = self._parser.send
-        head = send(h11.Request(method=request.method, target=request.target, headers=list(request.headers.items())))
-        return b"".join(part or b"" for part in (head, send(h11.Data(data=request.body)), send(h11.EndOfMessage())))
-
-    def _read(self) -> bool:
-        """Take in what has arrived and return whether the answer is complete.
-
-        Values are locals only here, where nothing is awaited and no traceback that is shown has its frames.
-        """
-        while True:
-            try:
-                event = self._parser.next_event()
-            except h11.RemoteProtocolError:
-                event = h11.ConnectionClosed()
-            if event is h11.NEED_DATA:
-                return False
-            if isinstance(event, h11.Response):
-                headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-                self._response = Response(event.status_code, headers, b"")
-            elif isinstance(event, h11.Data):
-                self._body += event.data
-                if len(self._body) > _MAX_BODY:
-                    raise ConnectionClosedError
-            elif isinstance(event, h11.EndOfMessage):
-                assert self._response is not None
-                self._response.body = bytes(self._body)
-                self._body.clear()
-                return True
-            elif not isinstance(event, h11.InformationalResponse):
-                raise ConnectionClosedError if self._is_answered else UnansweredError
-
-    def _next_cycle(self) -> None:
-        parser = self._parser
-        if parser.our_state is parser.their_state is h11.DONE and not parser.trailing_data[0]:
-            parser.start_next_cycle()
-        else:
-            self.is_over = True
+        self._answer = answer = _Answer()
+        try:
+            self.transport.write(_encoded(request))
+            while not (answer.is_complete or answer.is_broken or self.is_over):
+                self._waiter = self._loop.create_future()
+                async with asyncio.timeout(read_timeout):
+                    await self._waiter
+        finally:
+            self._answer = None
+            answer.close()
+        if not answer.is_complete:
+            raise ConnectionClosedError if answer.has_begun else UnansweredError
+        self.is_over = self.is_over or answer.is_last
+        return answer.response()
 
     def _end(self) -> None:
-        if not self._is_at_end:
-            self.is_over = self._is_at_end = True
-            self._parser.receive_data(b"")
-            self._wake()
+        self.is_over = True
+        if self._answer is not None:
+            self._answer.end()
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class _Answer:
+    """What has come of the answer to one request: the callbacks of httptools' parser, and what they make of it.
+
+    Values are locals only here, where nothing is awaited and no traceback that is shown has its frames.
+    """
+
+    __slots__ = ("_body", "_headers", "_parser", "_received", "_status", "is_broken", "is_complete", "is_last")
+
+    def __init__(self) -> None:
+        self._parser: Any = HttpResponseParser(self)
+        self._received = 0
+        self._headers: dict[str, str] = {}
+        #: 0 until the headers are complete.
+        self._status = 0
+        self._body = bytearray()
+        self.is_complete = False
+        #: Whether no more will come of it, for what came is no HTTP, or too much.
+        self.is_broken = False
+        #: Whether its connection can't be used any more.
+        self.is_last = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come."""
+        return self._received > 0
+
+    def response(self) -> Response:
+        """Return what it was, once it is complete."""
+        return Response(self._status, self._headers, bytes(self._body))
+
+    def close(self) -> None:
+        """Part from the parser, which has the callbacks: they would keep each other until the collector runs."""
+        self._parser = None
+
+    def feed(self, data: bytes) -> None:
+        """Take in what has arrived."""
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            # Behind the end it is but a reason not to use the connection again.
+            self.is_broken = self.is_last = True
+        if not self._status and self._received > _MAX_HEAD:
+            self.is_broken = True
+
+    def end(self) -> None:
+        """Take note of the connection's end, which is that of an answer that doesn't tell its length."""
+        if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():
+            self.is_complete = True
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            raise HttpParserError  # Nobody asked for another.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._status:  # Not those behind a body.
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:
+        if len(self._body) + len(data) > _MAX_BODY:
+            raise HttpParserError
+        self._body += data
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:
+            # A word before the answer.
+            self._status = 0
+            self._headers.clear()
+        else:
+            self.is_complete = True
+            self.is_last = not self._parser.should_keep_alive()
+
+
+def _encoded(request: Request) -> bytes:
+    """Return the request's bytes, whose headers say how long its body is."""
+    for value in request.headers.values():
+        if not (value.isascii() and value.isprintable()):
+            # It would begin another header. It isn't told, for it may be a token.
+            raise ValueError("what a header can't hold")
+    lines = (f"{name}: {value}" for name, value in request.headers.items())
+    return "\r\n".join((f"{request.method} {request.target} HTTP/1.1", *lines, "", "")).encode("ascii") + request.body
