@@ -21,12 +21,13 @@ import pytest
 import uvloop
 from aiobotocore.config import AioConfig
 from botocore.config import Config
+from botocore.loaders import JSONFileLoader, Loader
 
 from asecretcache import _errors as ours
 from asecretcache._secret import SecretRequest
 from asecretcache._sources import _client
 from asecretcache._sources._client import LoopClients
-from asecretcache._sources._secrets_manager import SecretsManagerSource
+from asecretcache._sources._secrets_manager import SecretsManagerSource, _read_model
 from asecretcache._timer import FetchTimer, fetch_timer
 from raw_server import GOOD, RawServer
 
@@ -130,6 +131,50 @@ def test_importing_it_loads_nothing_of_the_sdk() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_fetch_imports_no_more_of_the_sdk_than_it_needs(aws_raw: RawServer) -> None:
+    """boto3 and aioboto3 around aiobotocore's session would only cost a cold start their time."""
+    code = (
+        "import asyncio, sys; from asecretcache import SecretsManagerSource as S, SecretRequest as R\n"
+        "async def main():\n"
+        "    source = S(); await source.fetch(R('name')); await source.aclose()\n"
+        "asyncio.run(main()); print(*{'aioboto3', 'boto3', 'aiobotocore'} & sys.modules.keys())"
+    )
+
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["aiobotocore"]
+
+
+def test_models_are_read_as_the_sdk_reads_them(tmp_path: Path) -> None:
+    """Plain or compressed; what isn't there is None, so that it is searched for elsewhere."""
+    theirs = JSONFileLoader()
+    data = Path(Loader.BUILTIN_DATA_PATH)
+    names = ["endpoints", "partitions", "_retry", "secretsmanager/2017-10-17/service-2"]
+
+    for name in names:
+        assert _read_model(str(data / name)) == theirs.load_file(str(data / name)) is not None
+    assert {path.suffix for path in data.glob("secretsmanager/*/service-2.*")} >= {".gz"}
+    assert _read_model(str(tmp_path / "nothing")) is None
+
+
+def test_the_session_of_a_user_is_left_as_it_is(aws_raw: RawServer) -> None:
+    """It may be asked for other services too, and its models are looked for where it looks for them."""
+
+    async def main() -> tuple[Any, str | bytes | None]:
+        session = aioboto3.Session()
+        source = SecretsManagerSource(session)
+        value = await fetched(source)
+        await source.aclose()
+        return session, value
+
+    session, value = asyncio.run(main())
+
+    assert value == "the value"
+    loader = session._session.get_component("data_loader")
+    assert "s3" in loader.list_available_services("service-2")
+    assert "load_file" not in vars(loader.file_loader)
 
 
 # Failures

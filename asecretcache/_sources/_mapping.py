@@ -131,8 +131,9 @@ _UNTELLABLE: Final = _spread(
 )
 
 _NAMERS: Final = ("botocore", "aiobotocore", "boto3", "asecretcache")
-_CODE_SHAPE: Final = re.compile(r"[A-Z][A-Za-z]{2,60}(?:Exception|Error|Failure|Fault)")
-_REQUEST_ID_SHAPE: Final = re.compile(r"[0-9A-Za-z-]{8,64}")
+# Compiled when there is an error to tell, which isn't at every start.
+_CODE_SHAPE: Final = r"[A-Z][A-Za-z]{2,60}(?:Exception|Error|Failure|Fault)"
+_REQUEST_ID_SHAPE: Final = r"[0-9A-Za-z-]{8,64}"
 _OURS: Final = ("GetSecretValue", "BatchGetSecretValue")
 _TOO_MANY_STATUS: Final = 429
 
@@ -170,7 +171,7 @@ def to_code_error(
         return _make(meaning, secret_id, code, request_id), True
     if status == _TOO_MANY_STATUS:
         return _make(_THROTTLED, secret_id, None, request_id), False
-    if 400 <= status < 500 and isinstance(code, str) and _CODE_SHAPE.fullmatch(code):  # HTTP's classes
+    if 400 <= status < 500 and isinstance(code, str) and re.fullmatch(_CODE_SHAPE, code):  # HTTP's classes
         return _make(_OTHER, secret_id, code, request_id), False
     return _make(_DOWN if status >= 500 else _NONSENSE, secret_id, None, request_id), False
 
@@ -257,7 +258,7 @@ def _from_client_error(exc: BaseException, secret_id: str | None) -> tuple[Secre
     error = _mapping(response, "Error")
     metadata = _mapping(response, "ResponseMetadata")
     code, status, request_id = error.get("Code"), metadata.get("HTTPStatusCode"), metadata.get("RequestId")
-    if not (isinstance(request_id, str) and _REQUEST_ID_SHAPE.fullmatch(request_id)):
+    if not (isinstance(request_id, str) and re.fullmatch(_REQUEST_ID_SHAPE, request_id)):
         request_id = None
     mapped, known = to_code_error(
         code, error.get("Message"), secret_id, request_id, status if isinstance(status, int) else 0

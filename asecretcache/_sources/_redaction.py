@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,14 +40,12 @@ class _Redaction(logging.Filter):
         return record.levelno >= logging.WARNING or not _ours.get()
 
 
+@functools.cache  # Once, and not when the package is imported: who makes loggers then is asked to explain it.
 def _install() -> None:
     redaction = _Redaction()
     for name in LOGGERS:
         # A filter of a logger doesn't see what its children log, hence one for each.
         logging.getLogger(name).addFilter(redaction)
-
-
-_install()
 
 
 @contextmanager
@@ -56,6 +55,7 @@ def redacted() -> Iterator[None]:
     botocore.history isn't covered: it records only after code of the process has enabled it and given it a handler
     of its own, and it can't be told about single calls.
     """
+    _install()
     token = _ours.set(True)
     try:
         yield
