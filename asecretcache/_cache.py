@@ -19,6 +19,7 @@ from asecretcache._errors import (
     SecretFormatError,
     SecretUnavailableError,
 )
+from asecretcache._flight import Flight
 from asecretcache._inject import injector
 from asecretcache._policy import FreshnessPolicy, seconds
 from asecretcache._reader import Answer, Outcome, Reader
@@ -116,6 +117,7 @@ class SecretCache:
         )
         self._store = self._reader.store
         self._entries = self._store.entries
+        self._table = self._store.table
         self._rotations = Rotations(self._reader, max_size)
         _caches[id(self)] = self
 
@@ -135,29 +137,26 @@ class SecretCache:
         # The hit path: one look-up, one clock read. It falls through rather than awaiting inside the except clause,
         # which would hang the KeyError on every error as its context.
         try:
-            entry = self._entries[
+            found = self._table[
                 secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
             ]
-            if entry.born <= self._now() < entry.expires_at and entry.text is not None:
-                entry.hits += 1
-                return entry.text
+            if found.born <= self._now() < found.expires_at and found.text is not None:
+                found.hits += 1
+                return found.text  # type: ignore[no-any-return]  # only an Entry is ever fresh
         except (KeyError, TypeError):
-            pass
-        if version_stage is not None and version_stage == CURRENT and version_id is None:
-            return await self.get_secret(secret_id)
-        # The short way for those who come while it is being fetched.
-        joined = self._reader.join(secret_id, version_stage, version_id)
-        if joined is not None:
-            waiter = joined.enter()
+            found = None
+        # The short way for those who come while it is being fetched: a call or a coroutine more would be felt.
+        joined = None
+        if type(found) is Flight and self._reader.flights.join(found):
+            joined, waiter = found, found.enter()
             try:
                 await waiter
             except CancelledError:
                 joined.leave(waiter)
                 raise
-            if joined.secret is not None and joined.secret.secret_string is not None:
-                return joined.secret.secret_string
-        request = SecretRequest.of(secret_id, version_stage, version_id)
-        return (await self._reader.read(request, joined)).secret._text(secret_id)
+            if joined.secret is not None:
+                return joined.secret._text(secret_id)
+        return (await self._read_one(secret_id, version_stage, version_id, joined))._text(secret_id)
 
     async def get_secret_binary(
         self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None
@@ -214,15 +213,32 @@ class SecretCache:
         """Return the record of a secret: value, version, stages; as get_secret otherwise."""
         # As get_secret has it.
         try:
-            entry = self._entries[
+            found = self._table[
                 secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
             ]
-            if entry.born <= self._now() < entry.expires_at:
-                entry.hits += 1
-                return entry.secret
+            if found.born <= self._now() < found.expires_at:
+                found.hits += 1
+                return found.secret  # type: ignore[no-any-return]  # as there
         except (KeyError, TypeError):
-            pass
-        return (await self._reader.read(SecretRequest.of(secret_id, version_stage, version_id))).secret
+            found = None
+        joined = None
+        if type(found) is Flight and self._reader.flights.join(found):
+            joined, waiter = found, found.enter()
+            try:
+                await waiter
+            except CancelledError:
+                joined.leave(waiter)
+                raise
+            if joined.secret is not None:
+                return joined.secret
+        return await self._read_one(secret_id, version_stage, version_id, joined)
+
+    async def _read_one(
+        self, secret_id: str, version_stage: str | None, version_id: str | None, joined: Flight | None
+    ) -> Secret:
+        if version_stage is not None and version_stage == CURRENT and version_id is None:
+            return await self.get(secret_id)
+        return (await self._reader.read(SecretRequest.of(secret_id, version_stage, version_id), joined)).secret
 
     @overload
     async def get_many(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
@@ -45,6 +46,9 @@ class Flight:
         "storable",
         "waiters",
     )
+
+    #: When what a read has found may be served: never, for it isn't the value yet.
+    expires_at: Final = -math.inf
 
     def __init__(
         self,
@@ -101,7 +105,8 @@ class Flight:
 
     def enter(self) -> asyncio.Future[None]:
         """Return a future of the caller's own that wakes it; wait_for_all has what else a waiter may need."""
-        future: asyncio.Future[None] = self.loop.create_future()
+        # Not loop.create_future, which is one more call: many may come at once.
+        future: asyncio.Future[None] = asyncio.Future(loop=self.loop)
         self.waiters[future] = None
         return future
 

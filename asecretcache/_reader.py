@@ -80,6 +80,7 @@ class Reader:
         self.flights = SingleFlight(
             self.fetches,
             self._take_in,
+            table=self.store.table,
             lock=self.lock,
             timeout=self.fetch_timeout,
             clock=self.now,
@@ -96,14 +97,6 @@ class Reader:
         if self.is_closed:
             msg = "this SecretCache is closed: make a new one, or don't leave its `async with` before the last use"
             raise ConfigurationError(msg)
-
-    def join(self, secret_id: str, version_stage: str | None, version_id: str | None) -> Flight | None:
-        """Return the flight that a read of what isn't in memory joins, where the short way will do."""
-        try:
-            key = secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
-            return None if key in self.entries else self.flights.join(key)
-        except TypeError:
-            return None  # It is no id at all.
 
     async def read(self, request: SecretRequest, joined: Flight | None = None) -> Answer:
         """Return one secret, from memory or fetched; or what a flight has brought that the caller joined."""

@@ -83,7 +83,8 @@ class SingleFlight:
     Arguments:
         fetches: what the source offers.
         on_landing: takes each flight that has landed, under the lock, and returns what is to be logged.
-        lock: what guards the flights and what ``on_landing`` changes.
+        table: what reads look into. By the keys that have no value in it, flights are found there.
+        lock: what guards the flights, the table and what ``on_landing`` changes.
         timeout: seconds that a fetch may take.
         clock: the wall clock.
         counters: what is counted.
@@ -95,6 +96,7 @@ class SingleFlight:
         fetches: Fetches,
         on_landing: Callable[[Flight], str | None],
         *,
+        table: dict[Any, Any],
         lock: threading.RLock,
         timeout: float,
         clock: Callable[[], float],
@@ -108,8 +110,10 @@ class SingleFlight:
         self._timeout = timeout
         self._clock = clock
         self.monotonic = monotonic
-        # By key, the flight that was started last on whichever loop: what most of those meet who come at the same time.
-        self._latest: dict[Any, Flight] = {}
+        self._table = table
+        # Those of the parent of a fork.
+        for key in [key for key, found in table.items() if type(found) is Flight]:
+            del table[key]
         # Weak: an idle loop isn't kept alive. A flight holds its loop, so flights of a closed one are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Airspace] = WeakKeyDictionary()
 
@@ -145,7 +149,10 @@ class SingleFlight:
                         background=purpose.is_background,
                     )
                     airspace.aloft[flight] = None
-                    airspace.joinable[flight.key] = self._latest[request.key] = flight
+                    airspace.joinable[flight.key] = flight
+                    # Of those of several loops, the one that was started last.
+                    if type(self._table.get(request.key, flight)) is Flight:
+                        self._table[request.key] = flight
                     started.append(flight)
                 else:
                     flight = joined
@@ -155,24 +162,22 @@ class SingleFlight:
             self._start(started, parent, loop, batch=batch)
         return flights
 
-    def join(self, key: Any) -> Flight | None:
-        """Return the flight that a plain read of this key joins, by the short way; None: board has to look.
+    def join(self, flight: Flight) -> bool:
+        """Let a plain read that has found this flight in the table join it by the short way; False: board has to look.
 
         It is short because many may come at once: it takes no lock, and leaves aside those who have a deadline or are
         themselves within a fetch.
         """
-        flight = self._latest.get(key)
         if (
-            flight is None
-            or flight.loop is not asyncio.get_running_loop()
+            flight.loop is not asyncio.get_running_loop()
             or invocation_deadline.get() is not None
             or current_carrier.get() is not None
             or flight.carrier.timer.is_overdue()
         ):
-            return None
+            return False
         flight.joined += 1
         flight.arms = True
-        return flight
+        return True
 
     def is_refreshing(self, request: SecretRequest) -> bool:
         """Whether a refresh is under way on the running loop that can be joined."""
@@ -236,8 +241,8 @@ class SingleFlight:
 
     def _close(self, flight: Flight) -> None:
         self._of(flight.loop).close(flight)
-        if self._latest.get(flight.request.key) is flight:
-            del self._latest[flight.request.key]
+        if self._table.get(flight.request.key) is flight:
+            del self._table[flight.request.key]
 
     def land(self, flight: Flight) -> None:
         """End a flight with the outcome that it has, or with none, and wake those who wait for it."""

@@ -46,8 +46,12 @@ class Store:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        #: What is found by which key, aliases included. The cache's hit path reads it, so it is never replaced.
+        #: What is found by which key, aliases included.
         self.entries: Final[dict[Any, Entry]] = {}
+        #: What a read looks into: the entries, and by the keys that have none, what is to become one; never replaced.
+        #: A key that isn't in it costs whoever asks for it an exception, for which a coroutine's frame is made an
+        #: object: more than all else that waiting costs. So all who come during a fetch but the first find something.
+        self.table: Final[dict[Any, Any]] = {}
         # The keys that entries were stored by, oldest first. Not a dict, whose first key gets slow to find.
         self._order: OrderedDict[Any, None] = OrderedDict()
         # By secret id, those keys of it that name a version.
@@ -109,6 +113,7 @@ class Store:
         """Forget everything but the counts."""
         self._past_hits = self.hits
         self.entries.clear()
+        self.table.clear()
         self._order.clear()
         self._versions.clear()
         self._names.clear()
@@ -119,7 +124,7 @@ class Store:
         """Let an entry be found by its key and, if that is a name's, by the ARN's."""
         key = request.key
         # In place: readers in other threads hold no lock and must find one entry or the other.
-        replaced, self.entries[key] = self.entries.get(key), entry
+        replaced, self.entries[key], self.table[key] = self.entries.get(key), entry, entry
         if key in self._order:
             assert replaced is not None
             self._past_hits += replaced.hits
@@ -130,7 +135,8 @@ class Store:
             self._versions.setdefault(request.secret_id, set()).add(key)
         arn = self._arns.get(request.secret_id)
         if arn is not None:
-            self.entries[request._replace(secret_id=arn).key] = entry
+            alias = request._replace(secret_id=arn).key
+            self.entries[alias] = self.table[alias] = entry
 
     def _introduce(self, name: str, arn: str, started: int) -> bool:
         """Take note that the name is this ARN's, unless a fetch that started later has shown another."""
@@ -166,6 +172,7 @@ class Store:
     def _remove(self, key: Any) -> None:
         """Forget what was stored by this key, and let it be found by no alias."""
         entry = self.entries.pop(key)
+        del self.table[key]
         self._past_hits += entry.hits
         secret_id = self._strike(key)
         arn = self._arns.get(secret_id)
@@ -173,7 +180,7 @@ class Store:
             return
         alias = _renamed(key, arn)
         if self.entries.get(alias) is entry:
-            del self.entries[alias]
+            del self.entries[alias], self.table[alias]
         if not self._keys_of(secret_id):
             # Nothing is left of the name, so nothing is left to share.
             del self._arns[secret_id]

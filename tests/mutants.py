@@ -49,6 +49,9 @@ class Mutant(NamedTuple):
     new: str
 
 
+_LEFT: Final = "joined.leave(waiter)\n                "
+_LANDED: Final = "            if joined.secret is not None:\n                "
+
 MUTANTS: Final = [
     # --- Single-flight.
     Mutant("a refresh joins a plain fetch", "_singleflight", "(True,) if refresh else (True, False)", "(True, False)"),
@@ -245,8 +248,8 @@ MUTANTS: Final = [
     Mutant(
         "an ARN isn't found by its name's value",
         "_store",
-        "if arn is not None:\n            self.entries[",
-        "if False:\n            self.entries[",
+        "if arn is not None:\n            alias =",
+        "if False:\n            alias =",
     ),
     Mutant("an alias outlives its entry", "_store", "if self.entries.get(alias) is entry:", "if False:"),
     Mutant("a version takes its secret's alias along", "_store", "if not self._keys_of(secret_id):", "if True:"),
@@ -425,7 +428,25 @@ MUTANTS: Final = [
         "isinstance(of_name, Answer) and of_name.secret.arn == request.secret_id",
         "isinstance(of_name, Answer)",
     ),
-    Mutant("what is stale is joined for", "_reader", "return None if key in self.entries else self", "return self"),
+    Mutant(
+        "what is stored is joined for",
+        "_singleflight",
+        "if type(self._table.get(request.key, flight)) is Flight:",
+        "if True:",
+    ),
+    Mutant(
+        "what is stored isn't found",
+        "_store",
+        ", self.table[key] = self.entries.get(key), entry, entry",
+        " = self.entries.get(key), entry",
+    ),
+    Mutant("what is dropped is found", "_store", "        del self.table[key]\n", ""),
+    Mutant(
+        "the child of a fork keeps what leads to its parent",
+        "_singleflight",
+        "            del table[key]\n",
+        "            pass\n",
+    ),
     Mutant(
         "a closed cache stores",
         "_reader",
@@ -455,21 +476,21 @@ MUTANTS: Final = [
     Mutant(
         "the hit path takes a clock set back",
         "_cache",
-        "if entry.born <= self._now() < entry.expires_at and",
-        "if self._now() < entry.expires_at and",
+        "if found.born <= self._now() < found.expires_at and",
+        "if self._now() < found.expires_at and",
     ),
     Mutant(
         "the hit path takes what has expired",
         "_cache",
-        "if entry.born <= self._now() < entry.expires_at and",
-        "if entry.born <= self._now() and",
+        "if found.born <= self._now() < found.expires_at and",
+        "if found.born <= self._now() and",
     ),
     # --- The short way to a flight.
     Mutant(
         "a flight of another loop is joined",
         "_singleflight",
-        "or flight.loop is not asyncio.get_running_loop()\n",
-        "\n",
+        "if (\n            flight.loop is not asyncio.get_running_loop()\n            or ",
+        "if (\n            ",
     ),
     Mutant("the short way passes a deadline by", "_singleflight", "or invocation_deadline.get() is not None\n", "\n"),
     Mutant("the short way closes a circle", "_singleflight", "or current_carrier.get() is not None\n", "\n"),
@@ -477,11 +498,20 @@ MUTANTS: Final = [
     Mutant(
         "the short way leads to what is closed",
         "_singleflight",
-        "if self._latest.get(flight.request.key) is flight:",
+        "if self._table.get(flight.request.key) is flight:",
         "if False:",
     ),
     Mutant(
-        "who leaves the short way is still counted", "_cache", "joined.leave(waiter)\n                raise", "raise"
+        "who leaves the short way is still counted",
+        "_cache",
+        f"{_LEFT}raise\n{_LANDED}return joined.secret._text",
+        f"raise\n{_LANDED}return joined.secret._text",
+    ),
+    Mutant(
+        "who leaves the short way to a record is still counted",
+        "_cache",
+        f"{_LEFT}raise\n{_LANDED}return joined.secret\n",
+        f"raise\n{_LANDED}return joined.secret\n",
     ),
     Mutant("notes are shared", "_errors", "list(twin.__notes__)", "twin.__notes__"),
     Mutant(

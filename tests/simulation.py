@@ -655,14 +655,14 @@ class World:
             self._boarded(op, request, flight, purpose, joinable[request])
         return flights
 
-    def _watch_join(self, key: Any) -> Flight | None:
-        flight = self._join(key)
-        if flight is not None:
-            request = SecretRequest(key) if isinstance(key, str) else SecretRequest(*key)
-            self.claim(request.key not in self.entries, "joined though there is something in memory:", key)
+    def _watch_join(self, flight: Flight) -> bool:
+        is_joined = self._join(flight)
+        if is_joined:
+            request = flight.request
+            self.claim(request.key not in self.entries, "joined though there is something in memory:", request)
             joinable = self._joinable(request, READ)
             self._boarded(current_op.get(), request, flight, READ, joinable)
-        return flight
+        return is_joined
 
     def _joinable(self, request: SecretRequest, purpose: Purpose) -> tuple[list[Flight], list[Flight]]:
         """Return the flights that must not be passed over, and those that may be joined or not."""

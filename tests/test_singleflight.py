@@ -59,30 +59,33 @@ async def test_a_thousand_concurrent_first_gets_are_one_call(cache: SecretCache,
 
 
 @pytest.mark.every_loop
+@pytest.mark.parametrize("method", ["get_secret", "get"])
 async def test_cancelling_the_first_caller_leaves_the_others_their_value(
-    cache: SecretCache, source: InMemorySource
+    cache: SecretCache, source: InMemorySource, method: str
 ) -> None:
     """The fetch belongs to all who wait, not to the one who came first."""
     source.pause()
-    first, second = (asyncio.create_task(cache.get_secret(NAME)) for _ in range(2))
+    first, second = (asyncio.create_task(getattr(cache, method)(NAME)) for _ in range(2))
     await until(lambda: source.calls)
 
     first.cancel()
     await asyncio.wait([first])
     source.resume()
 
-    assert await second == VALUE
+    assert await second == (VALUE if method == "get_secret" else await cache.get(NAME))
     assert first.cancelled()
     assert len(source.calls) == 1
+    assert cache.stats().coalesced == 1
 
 
 @pytest.mark.every_loop
+@pytest.mark.parametrize("method", ["get_secret", "get"])
 async def test_cancelling_all_callers_ends_the_fetch_and_the_next_starts_afresh(
-    cache: SecretCache, source: InMemorySource
+    cache: SecretCache, source: InMemorySource, method: str
 ) -> None:
     """A fetch that nobody waits for is cancelled, and nobody joins it."""
     source.pause()
-    callers = [asyncio.create_task(cache.get_secret(NAME)) for _ in range(3)]
+    callers = [asyncio.create_task(getattr(cache, method)(NAME)) for _ in range(3)]
     await until(lambda: source.calls)
 
     for caller in callers:
@@ -715,6 +718,22 @@ def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(
     assert cache._flights._lock is cache._reader.lock
     assert asyncio.run(cache.get_secret(NAME)) == VALUE
     assert len(source.calls) == 1
+
+
+async def test_after_a_fork_nothing_leads_to_the_flights_of_the_parent(
+    cache: SecretCache, source: InMemorySource
+) -> None:
+    """Nor keeps the parent's loop alive."""
+    source.pause()
+    caller = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+    assert cache._store.table
+
+    _cache._after_fork()
+
+    assert not cache._store.table
+    source.resume()
+    assert await caller == VALUE
 
 
 async def test_time_in_line_is_not_time_of_the_fetch() -> None:
