@@ -168,8 +168,13 @@ class InMemorySource:
             for secret, stages in self._staged(versions):
                 if _is_asked(request, secret, stages):
                     return Secret(
-                        **{slot: getattr(secret, slot) for slot in Secret.__slots__ if slot not in _ANEW},
+                        name=secret.name,
+                        arn=secret.arn,
+                        version_id=secret.version_id,
                         version_stages=stages,
+                        created_date=secret.created_date,
+                        secret_string=secret.secret_string,
+                        secret_binary=secret.secret_binary,
                     )
         msg = f"there is no secret {request.secret_id!r}, or not the version asked for"
         raise SecretNotFoundError(msg, secret_id=request.secret_id, code="ResourceNotFoundException")
@@ -178,9 +183,6 @@ class InMemorySource:
     def _staged(versions: list[Secret]) -> list[tuple[Secret, tuple[str, ...]]]:
         labels = {len(versions) - 1: (CURRENT,), len(versions) - 2: (_PREVIOUS,)}
         return [(secret, labels.get(index, ())) for index, secret in enumerate(versions)]
-
-
-_ANEW = frozenset({"fetched_at", "version_stages"})
 
 
 def _is_asked(request: SecretRequest, secret: Secret, stages: tuple[str, ...]) -> bool:

@@ -6,7 +6,8 @@ import copy
 import enum
 import pickle
 import traceback
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -52,6 +53,23 @@ def test_a_secret_is_immutable_and_says_so_without_the_value() -> None:
     with pytest.raises(AttributeError, match="immutable"):
         del original.secret_string
     assert not hasattr(original, "__dict__")
+
+
+def test_a_date_may_be_given_in_seconds() -> None:
+    """It is the same, and made when it is asked for."""
+    date = datetime(2026, 1, 2, 3, 4, 5, 600_000, UTC)
+
+    assert secret(created_date=date.timestamp()).created_date == secret(created_date=date).created_date == date
+    assert secret(created_date=0).created_date == datetime.fromtimestamp(0, UTC)
+    assert secret().created_date is None
+    dates: list[Any] = [date, date.timestamp(), date + timedelta(seconds=1), None]
+    first, *others = (secret(created_date=each, fetched_at=1.0) for each in dates)
+    assert [first == other for other in others] == [True, False, False]
+
+
+def test_the_types_of_its_fields_can_be_asked_for() -> None:
+    """What makes objects by their annotations, as dependency injectors do, isn't led to a name that isn't there."""
+    assert get_type_hints(Secret)["version_stages"] == tuple[str, ...]
 
 
 def test_equality_is_of_all_fields() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -271,6 +272,10 @@ def test_stages_and_date_may_be_missing() -> None:
         {"VersionStages": "AWSCURRENT"},
         {"VersionStages": [1]},
         {"CreatedDate": "yesterday"},
+        {"CreatedDate": math.inf},
+        {"CreatedDate": math.nan},
+        {"CreatedDate": -6e10},
+        {"CreatedDate": 2.5e11},
     ],
 )
 def test_an_answer_that_makes_no_sense_is_none(change: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -195,11 +194,11 @@ def _refusal(response: Response, operation: str) -> ClientError:
 
 
 def _typed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with the types that the SDK gives to its fields."""
+    """Return a record with the types that the SDK gives to its fields; but a date is one only when it is asked for."""
     typed = dict(record)
     created, data = typed.get("CreatedDate"), typed.get("SecretBinary")
     if created is not None:
-        typed["CreatedDate"] = datetime.fromtimestamp(float(created), UTC).astimezone()
+        typed["CreatedDate"] = float(created)
     if data is not None:
         typed["SecretBinary"] = binascii.a2b_base64(data)
     return typed

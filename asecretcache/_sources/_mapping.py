@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from asecretcache._errors import (
@@ -136,6 +135,7 @@ _CODE_SHAPE: Final = r"[A-Z][A-Za-z]{2,60}(?:Exception|Error|Failure|Fault)"
 _REQUEST_ID_SHAPE: Final = r"[0-9A-Za-z-]{8,64}"
 _OURS: Final = ("GetSecretValue", "BatchGetSecretValue")
 _TOO_MANY_STATUS: Final = 429
+_EARLIEST, _LATEST = -6e10, 2.5e11  # Of all years that a datetime can have, but for the first and last few.
 
 
 def to_error(exc: BaseException, secret_id: str | None) -> tuple[SecretCacheError, bool]:
@@ -200,7 +200,7 @@ def to_secret(response: object, request: SecretRequest | None) -> Secret | None:
     stages = [] if stages is None else stages
     if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
         return None
-    if not (created is None or isinstance(created, datetime)):
+    if not (created is None or _is_date(created)):
         return None
     if request is not None and not _answers(request, name, arn, version_id):
         return None
@@ -213,6 +213,15 @@ def to_secret(response: object, request: SecretRequest | None) -> Secret | None:
         secret_string=text,
         secret_binary=data,
     )
+
+
+def _is_date(created: object) -> bool:
+    """Whether this is a date: the SDK's, or as it was sent, seconds since the epoch for which there is one."""
+    if isinstance(created, int | float):
+        return _EARLIEST < created < _LATEST
+    from datetime import datetime  # By now the SDK has imported it.
+
+    return isinstance(created, datetime)
 
 
 def to_batch(pages: Iterable[object], secret_ids: Sequence[str]) -> dict[str, Secret | SecretCacheError] | None:
