@@ -1,10 +1,11 @@
 """Break the code on purpose, one small mistake at a time, and see that the suite notices each.
 
 Each mutant is a change that somebody might make by mistake in what decides: single-flight, store, freshness, back-off,
-rotation and the cache that puts them together. It is applied to a copy of the installed package, and the fast tests run
-against that copy: first the simulation, then, if that didn't notice, those of the parts. A mutant that survives is a
-test that is missing; one whose text isn't found is out of date. As many run at once as there are processors, or JOBS;
-ONLY names some of them, by a word of the name or the module::
+rotation and the cache that puts them together, and in the source that speaks with AWS itself. It is applied to a copy
+of the installed package, and the fast tests run against that copy: first the simulation, then, if that didn't notice,
+those of the parts; for a source those of the sources. A mutant that survives is a test that is missing; one whose text
+isn't found is out of date. As many run at once as there are processors, or JOBS; ONLY names some of them, by a word of
+the name or the module::
 
     make mutants JOBS=1 ONLY=store
 """
@@ -37,6 +38,11 @@ STAGES: Final = {
     ],
     "interleavings": ["test_interleavings.py"],
     "more simulation": [f"test_simulation.py::test_whatever_happens_no_rule_is_violated[{n}]" for n in (100, 200, 300)],
+}
+
+SOURCES_STAGES: Final = {
+    "direct": ["test_sources_direct.py", "test_sources_sigv4.py"],
+    "both": ["test_sources.py", "test_sources_secrets_manager.py", "test_sources_redaction.py"],
 }
 
 
@@ -526,6 +532,128 @@ MUTANTS: Final = [
         "isinstance(of_name, SecretUnavailableError) and of_name.request_id is None",
         "isinstance(of_name, SecretCacheError)",
     ),
+    # --- HTTP.
+    Mutant("a second answer is read", "_sources/_http", "raise HttpParserError  # Nobody asked for another.", "pass"),
+    Mutant("trailers become headers", "_sources/_http", "if not self._status:  # Not those", "if True:  # Not those"),
+    Mutant("a word before the answer is one", "_sources/_http", "if self._status < 200:", "if False:"),
+    Mutant("its headers stay", "_sources/_http", "            self._headers.clear()\n", ""),
+    Mutant("what is to be closed is kept", "_sources/_http", "= not self._parser.should_keep_alive()", "= False"),
+    Mutant("no connection is kept", "_sources/_http", "= not self._parser.should_keep_alive()", "= True"),
+    Mutant(
+        "half of an answer is one",
+        "_sources/_http",
+        'if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():',
+        "if self._status:",
+    ),
+    Mutant(
+        "an answer that ends with its connection is none",
+        "_sources/_http",
+        'if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():',
+        "if False:",
+    ),
+    Mutant("bodies have no end", "_sources/_http", "if len(self._body) + len(data) > _MAX_BODY:", "if False:"),
+    Mutant("headers have no end", "_sources/_http", "if not self._status and self._received > _MAX_HEAD:", "if False:"),
+    Mutant(
+        "what is no HTTP is waited for", "_sources/_http", "self.is_broken = self.is_last = True", "self.is_last = True"
+    ),
+    Mutant(
+        "what is followed by something is kept",
+        "_sources/_http",
+        "self.is_broken = self.is_last = True",
+        "self.is_broken = True",
+    ),
+    Mutant("a parser and its answer keep each other", "_sources/_http", "            answer.close()\n", ""),
+    Mutant(
+        "a header begins another",
+        "_sources/_http",
+        "if not (value.isascii() and value.isprintable()):",
+        "if not value.isascii():",
+    ),
+    Mutant(
+        "what nobody asked for is the next answer",
+        "_sources/_http",
+        "            self.abort()\n            return\n",
+        "            return\n",
+    ),
+    Mutant("a cut answer may have been none", "_sources/_http", "if answer.has_begun else UnansweredError", ""),
+    Mutant(
+        "a cut answer was none",
+        "_sources/_http",
+        "raise ConnectionClosedError if answer.has_begun else UnansweredError",
+        "raise UnansweredError",
+    ),
+    Mutant("what is over is kept", "_sources/_http", "        if connection.is_over:\n", "        if False:\n"),
+    Mutant(
+        "what was idle for long is used",
+        "_sources/_http",
+        "if not connection.is_over and 0 <= self._clock() - connection.used_at <= MAX_IDLE:",
+        "if not connection.is_over:",
+    ),
+    Mutant(
+        "idle while the clock was set back",
+        "_sources/_http",
+        "and 0 <= self._clock() - connection.used_at <= MAX_IDLE:",
+        "and self._clock() - connection.used_at <= MAX_IDLE:",
+    ),
+    Mutant(
+        "what is over is used",
+        "_sources/_http",
+        "if not connection.is_over and 0 <= self._clock()",
+        "if 0 <= self._clock()",
+    ),
+    Mutant(
+        "a cancelled exchange leaves its connection",
+        "_sources/_http",
+        "        except BaseException:\n",
+        "        except ValueError:\n",
+    ),
+    Mutant("one dead connection is tried after another", "_sources/_http", "            self.close()\n", ""),
+    Mutant("trust is never widened", "_sources/_http", "if not self._trust.widen():", "if True:"),
+    # --- The rest of what needs no SDK.
+    Mutant("all is trusted at once", "_sources/_trust", "is_regional and bundle is None", "False"),
+    Mutant("the whole bundle is trusted for less", "_sources/_trust", "is_regional and bundle is None", "is_regional"),
+    Mutant(
+        "a host name may begin with a hyphen",
+        "_sources/_origin",
+        'and part[0] != "-" != part[-1]',
+        'and "-" != part[-1]',
+    ),
+    Mutant("a host name may be of any length", "_sources/_origin", "0 < len(part) <= _LONGEST_LABEL", "0 < len(part)"),
+    Mutant("a letter may look like another", "_sources/_origin", "if url.isascii() else None", "if True else None"),
+    Mutant("paths are of lower case", "_sources/_origin", "url[-len(path) :] if path", "path if path"),
+    Mutant("retries cost nothing", "_sources/_retries", "        self._tokens -= cost\n", ""),
+    Mutant(
+        "retries are paid for ever",
+        "_sources/_retries",
+        "min(_TOKENS, self._tokens + (paid or _REFUND))",
+        "self._tokens",
+    ),
+    Mutant("each failure is tried again", "_sources/_retries", "or not is_transient(failure)", ""),
+    Mutant("small errors of the clock are corrected", "_sources/_direct_client", "abs(skew - was) > _SKEW", "True"),
+    Mutant(
+        "credentials are kept", "_sources/_direct_client", "environment_credentials() or self._found", "self._found"
+    ),
+    Mutant(
+        "credentials that are gone are missed",
+        "_sources/_direct_client",
+        "environment_credentials() or self._found",
+        "environment_credentials()",
+    ),
+    Mutant("blanks count in a signature", "_sources/_sigv4", "' '.join(headers[name].split())", "headers[name]"),
+    # --- The SDK.
+    Mutant(
+        "a user's session is changed",
+        "_sources/_secrets_manager",
+        "        if self._given is None:\n            _lighten",
+        "        if True:\n            _lighten",
+    ),
+    Mutant(
+        "a missing model is an error",
+        "_sources/_secrets_manager",
+        "suppress(FileNotFoundError), open_file",
+        "open_file",
+    ),
+    Mutant("the SDK logs values", "_sources/_redaction", "    _install()\n    token", "    token"),
 ]
 
 
@@ -543,7 +671,7 @@ def run(mutant: Mutant) -> str:
         if text.count(mutant.old) != 1:
             return f"{OUTDATED}: its text is there {text.count(mutant.old)} times"
         module.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        for stage, tests in STAGES.items():
+        for stage, tests in (SOURCES_STAGES if mutant.module.startswith("_sources") else STAGES).items():
             noticed = _notices(tests, folder)
             if noticed:
                 return f"{stage}: {noticed}"
@@ -581,7 +709,7 @@ def main(only: list[str]) -> int:
         return 1
     with ThreadPoolExecutor(int(os.environ.get("JOBS") or os.cpu_count() or 1)) as pool:
         for mutant, noticed in zip(mutants, pool.map(run, mutants), strict=True):
-            print(f"{mutant.module:14} {mutant.name:50} {noticed}", flush=True)
+            print(f"{mutant.module:23} {mutant.name:50} {noticed}", flush=True)
             if noticed == SURVIVED or noticed.startswith(OUTDATED):
                 bad.append(mutant)
     print(f"{len(mutants) - len(bad)} of {len(mutants)} killed in {time.monotonic() - began:.0f} s")

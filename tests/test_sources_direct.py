@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -40,7 +41,7 @@ from asecretcache._sources._failures import (
     SSLError,
     TransportError,
 )
-from asecretcache._sources._http import Connections, Request
+from asecretcache._sources._http import Connections, Request, Response
 from asecretcache._sources._origin import Origin
 from asecretcache._sources._plain_case import ELSEWHERE, PlainCase, find_plain_case
 from asecretcache._sources._trust import Trust
@@ -872,10 +873,15 @@ def connections_to(server: RawServer, clock: Callable[[], float]) -> Connections
     return Connections(parsed[0], None, clock=clock)
 
 
+async def sent(connections: Connections, **change: float) -> Response:
+    """The answer to a request."""
+    request = Request("POST", "/", {"host": "h", "content-length": "2"}, b"{}")
+    return await connections.send(request, **({"connect_timeout": 5, "read_timeout": 5} | change))
+
+
 async def body_of(connections: Connections, **change: float) -> bytes:
     """The body of an answer."""
-    request = Request("POST", "/", {"host": "h", "content-length": "2"}, b"{}")
-    return (await connections.send(request, **({"connect_timeout": 5, "read_timeout": 5} | change))).body
+    return (await sent(connections, **change)).body
 
 
 @pytest.mark.parametrize(
@@ -889,19 +895,24 @@ async def body_of(connections: Connections, **change: float) -> bytes:
         (b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 X\r\nContent-Length: 3\r\n\r\nbad", 2),
         (b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 2),
         (b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Status: 500\r\n\r\n", 1),
+        (b"HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 X\r\n\r\nok", 2),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 async def test_answers_of_all_forms_are_read(
     raw_server: RawServer, clock: Clock, answer: bytes, connections: int
 ) -> None:
     """What says so, or is followed by what nobody asked for, is the last of its connection."""
     raw_server.bytes = answer
-    raw_server.is_patient = b":" in answer
+    raw_server.is_patient = not answer.endswith(b"200 X\r\n\r\nok")
     pool = connections_to(raw_server, clock)
 
-    assert await body_of(pool) == await body_of(pool) == b"ok"
+    first = await sent(pool)
+    assert not pool._open if connections > 1 else pool._open
+    second = await sent(pool)
     pool.close()
+    assert first.body == second.body == b"ok"
+    assert first.headers.keys() <= {"content-length", "transfer-encoding", "connection"}
 
     assert raw_server.connections == connections
 
@@ -933,6 +944,24 @@ async def test_what_is_no_whole_answer_is_none(raw_server: RawServer, clock: Clo
     assert not pool._open
 
 
+@pytest.mark.parametrize("answer", [http({"a": 1}), b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nok"], ids=range(2))
+async def test_nothing_is_left_of_an_answer(raw_server: RawServer, clock: Clock, answer: bytes) -> None:
+    """Not even until the garbage collector runs, as the value in it would be."""
+    raw_server.bytes = answer
+    pool = connections_to(raw_server, clock)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ConnectionClosedError):
+            await body_of(pool)
+        left = [type(each).__name__ for each in gc.get_objects() if isinstance(each, _http._Answer)]
+    finally:
+        gc.enable()
+    pool.close()
+
+    assert left == []
+
+
 @pytest.mark.parametrize("value", ["a\r\nx-b: c", "a\nb", "a\0b", "a\x7f", "\u00e9"])
 async def test_what_no_header_can_hold_is_not_sent(raw_server: RawServer, clock: Clock, value: str) -> None:
     """It would begin another header, or be read in two ways; it isn't told, for it may be a token."""
@@ -951,8 +980,9 @@ async def test_an_idle_connection_that_is_spoken_to_is_not_used_again(raw_server
     pool = connections_to(raw_server, clock)
     await body_of(pool)
     next(iter(raw_server._open)).request.sendall(http({"not": "asked for"}))
-    while not pool._idle[0].is_over:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while not pool._idle[0].is_over:
+            await asyncio.sleep(0.001)
 
     assert b"the value" in await body_of(pool)
     pool.close()
@@ -1063,6 +1093,17 @@ async def test_of_the_usual_bundle_amazon_s_roots_are_enough_at_first() -> None:
     assert set((await narrow.context()).get_ca_certs(binary_form=True)) == set(all_of_them)
     assert not narrow.widen()
     assert not whole.widen()
+
+
+async def test_a_bundle_of_one_s_own_is_trusted_as_a_whole(tmp_path: Path) -> None:
+    """Whoever names one means all that is in it, whatever the labels say."""
+    bundle = tmp_path / "cacert.pem"
+    amazon, other = (trustme.CA().cert_pem.bytes() for _ in range(2))
+    bundle.write_text(labelled(amazon, "Amazon Root CA 1") + labelled(other, "Other"), encoding="utf-8")
+
+    context = await Trust(str(bundle), is_regional=True).context()
+
+    assert len(context.get_ca_certs()) == 2
 
 
 async def test_contexts_verify_certificates_and_names() -> None:
