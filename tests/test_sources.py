@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
+import json
 import logging
 import os
 import socket
@@ -14,11 +16,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from botocore.credentials import SSOProvider
 
 from asecretcache import _errors as ours
 from asecretcache._secret import SecretRequest
@@ -27,7 +31,7 @@ from asecretcache._sources._direct import DirectSource
 from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableSource
 from asecretcache._sources._secrets_manager import SecretsManagerSource
 from asecretcache._timer import FetchTimer, fetch_timer
-from moto_server import SESSION_TOKEN, MotoServer
+from moto_server import REGION, SESSION_TOKEN, MotoServer
 from raw_server import GOOD, RawServer, http
 
 CANARY = "canary-value"
@@ -618,6 +622,108 @@ async def test_an_endpoint_where_nobody_listens_is_unavailable(
     assert type(error.__cause__).__name__ == "EndpointConnectionError"
     assert "127.0.0.1" in str(error.__cause__)
     assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 X\nContent-Length: {}\n\n",
+        b"HTTP/1.1 200 X\r\nX: a\r\n b\r\nContent-Length: {}\r\n\r\n",
+        b"HTTP/1.1 200 X\r\nX: a\x01b\r\nContent-Length: {}\r\n\r\n",
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: identity\r\n\r\n",
+        b"HTTP/1.1 200 X\r\n\r\n",
+    ],
+    ids=["LF", "folded", "control", "identity", "until the end"],
+)
+async def test_careless_servers_are_understood(aws_raw: RawServer, source_class: Source, head: bytes) -> None:
+    """AWS's aren't, but mocks may be; whoever can speak with one source can speak with the other."""
+    body = json.dumps(GOOD).encode()
+    aws_raw.bytes = head.replace(b"{}", str(len(body)).encode()) + body
+    source = source_class()
+
+    assert await fetched(source) == "the value"
+    await source.aclose()
+
+
+@pytest.fixture
+def identity(bare_environment: pytest.MonkeyPatch, tmp_path: Path, moto_server: MotoServer) -> pytest.MonkeyPatch:
+    """An environment whose credentials are those of a role, by a token that a file has; STS is moto."""
+    (tmp_path / "token").write_text("token")
+    bare_environment.setenv("AWS_DEFAULT_REGION", REGION)
+    bare_environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    bare_environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+    bare_environment.setenv("AWS_ENDPOINT_URL", moto_server.url)
+    return bare_environment
+
+
+async def test_a_token_is_exchanged_for_a_role(
+    identity: pytest.MonkeyPatch, moto_server: MotoServer, any_source: Source
+) -> None:
+    """As on EKS: the SDK makes a client of another service by itself."""
+    moto_server.create("name", "the value")
+    source = any_source()
+
+    assert await fetched(source) == "the value"
+    await source.aclose()
+
+
+async def test_a_profile_s_role_is_assumed(
+    bare_environment: pytest.MonkeyPatch, moto_server: MotoServer, tmp_path: Path, any_source: Source
+) -> None:
+    """With the credentials of another profile."""
+    moto_server.create("name", "the value")
+    (tmp_path / "config").write_text(
+        "[default]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = AKIABASE\naws_secret_access_key = x\n"
+    )
+    bare_environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    bare_environment.setenv("AWS_DEFAULT_REGION", REGION)
+    bare_environment.setenv("AWS_ENDPOINT_URL", moto_server.url)
+    source = any_source()
+
+    assert await fetched(source) == "the value"
+    await source.aclose()
+
+
+async def test_single_sign_on_is_asked_for_credentials(
+    bare_environment: pytest.MonkeyPatch, tmp_path: Path, any_source: Source
+) -> None:
+    """It comes as far as the connection, which there is none to be had of."""
+    url, until = "https://x.awsapps.com/start", (datetime.now(UTC) + timedelta(hours=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    login = tmp_path / ".aws" / "sso" / "cache" / f"{hashlib.sha1(url.encode()).hexdigest()}.json"
+    login.parent.mkdir(parents=True)
+    login.write_text(json.dumps({"startUrl": url, "region": REGION, "accessToken": "t", "expiresAt": until}))
+    (tmp_path / "config").write_text(
+        f"[default]\nsso_start_url = {url}\nsso_region = {REGION}\n"
+        "sso_account_id = 123456789012\nsso_role_name = reader\n"
+    )
+    bare_environment.setattr(SSOProvider, "_SSO_TOKEN_CACHE_DIR", str(login.parent))
+    bare_environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    bare_environment.setenv("AWS_DEFAULT_REGION", REGION)
+    bare_environment.setenv("AWS_MAX_ATTEMPTS", "1")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        bare_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+
+        error = await failure(any_source())
+
+    assert type(error.__cause__).__name__ == "EndpointConnectionError"
+    assert "/federation/credentials" in str(error.__cause__)
+
+
+async def test_the_clients_that_fetch_credentials_verify_names_too(
+    tls_server: RawServer, identity: pytest.MonkeyPatch, any_source: Source
+) -> None:
+    """What is sent to STS is worth as much as what is sent to Secrets Manager."""
+    identity.setenv("AWS_ENDPOINT_URL_STS", tls_server.url.replace("127.0.0.1", "localhost"))
+    identity.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        identity.delenv(name, raising=False)
+
+    error = await failure(any_source())
+
+    assert type(error.__cause__).__name__ == "SSLError"
+    assert tls_server.requests == []
 
 
 @pytest.mark.parametrize("wrong", ["authority", "name", "bundle"])

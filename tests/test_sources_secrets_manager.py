@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from botocore.loaders import JSONFileLoader, Loader
 
 from asecretcache import _errors as ours
 from asecretcache._secret import SecretRequest
-from asecretcache._sources import _client
+from asecretcache._sources import _client, _secrets_manager
 from asecretcache._sources._client import LoopClients
 from asecretcache._sources._secrets_manager import SecretsManagerSource, _read_model
 from asecretcache._timer import FetchTimer, fetch_timer
@@ -157,6 +158,31 @@ def test_models_are_read_as_the_sdk_reads_them(tmp_path: Path) -> None:
         assert _read_model(str(data / name)) == theirs.load_file(str(data / name)) is not None
     assert {path.suffix for path in data.glob("secretsmanager/*/service-2.*")} >= {".gz"}
     assert _read_model(str(tmp_path / "nothing")) is None
+
+
+def test_models_are_read_once_for_all_loops_and_off_them(aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the making of a client asks for is there when it begins, also where two threads have prepared it."""
+    read: list[tuple[str, bool]] = []
+
+    def noted(path: str) -> Any:
+        model = _read_model(path)
+        if model is not None:
+            read.append((Path(path).name, threading.current_thread() is threading.main_thread()))
+        return model
+
+    monkeypatch.setattr(_secrets_manager, "_read_model", noted)
+    source = SecretsManagerSource()
+    for _ in range(3):
+        asyncio.run(fetched(source))
+    models = Counter(name for name, _ in read)
+    opener: Any = vars(source._clients)["_open"].__self__
+    opener._prepare()
+    opener._prepare()
+
+    assert models.keys() >= {"endpoints", "service-2", "endpoint-rule-set-1"}
+    assert set(models.values()) == {1}
+    assert not any(is_main for _, is_main in read[: models.total()])
+    assert all(session.get_component("data_loader")._cache for session in opener._spares)
 
 
 def test_the_session_of_a_user_is_left_as_it_is(aws_raw: RawServer) -> None:

@@ -234,6 +234,10 @@ class _Answer:
 
     def __init__(self) -> None:
         self._parser: Any = HttpResponseParser(self)
+        # What the SDK's HTTP client takes from servers that are careless: lines that end with LF alone, folded headers.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         self._received = 0
         self._headers: dict[str, str] = {}
         #: 0 until the headers are complete.
@@ -266,12 +270,14 @@ class _Answer:
         except (HttpParserError, HttpParserUpgrade):
             # Behind the end it is but a reason not to use the connection again.
             self.is_broken = self.is_last = True
-        if not self._status and self._received > _MAX_HEAD:
+        # Behind a body there may be headers again.
+        if self._received > (_MAX_BODY + _MAX_HEAD if self._status else _MAX_HEAD):
             self.is_broken = True
 
     def end(self) -> None:
         """Take note of the connection's end, which is that of an answer that doesn't tell its length."""
-        if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():
+        is_measured = "content-length" in self._headers or "chunked" in self._headers.get("transfer-encoding", "")
+        if self._status and not is_measured and not self.is_broken:
             self.is_complete = True
 
     def on_message_begin(self) -> None:
@@ -284,6 +290,8 @@ class _Answer:
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
+        if self._status < 100:
+            raise HttpParserError
 
     def on_body(self, data: bytes) -> None:
         if len(self._body) + len(data) > _MAX_BODY:
@@ -295,6 +303,7 @@ class _Answer:
             # A word before the answer.
             self._status = 0
             self._headers.clear()
+            self._body.clear()
         else:
             self.is_complete = True
             self.is_last = not self._parser.should_keep_alive()
@@ -302,9 +311,12 @@ class _Answer:
 
 def _encoded(request: Request) -> bytes:
     """Return the request's bytes, whose headers say how long its body is."""
-    for value in request.headers.values():
-        if not (value.isascii() and value.isprintable()):
-            # It would begin another header. It isn't told, for it may be a token.
-            raise ValueError("what a header can't hold")
-    lines = (f"{name}: {value}" for name, value in request.headers.items())
-    return "\r\n".join((f"{request.method} {request.target} HTTP/1.1", *lines, "", "")).encode("ascii") + request.body
+    lines = [
+        f"{request.method} {request.target} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in request.headers.items()),
+    ]
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        # It would begin another header. It isn't told, for it may be a token.
+        del lines
+        raise ValueError("what a header can't hold")
+    return "\r\n".join((*lines, "", "")).encode("ascii") + request.body

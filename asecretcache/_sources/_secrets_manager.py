@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -29,7 +30,7 @@ class SecretsManagerSource:
     imported before the first fetch or ``warm()``.
 
     Args:
-        session: an ``aioboto3.Session``; None: a new one.
+        session: an ``aioboto3.Session``; None: what such a one has inside, without the rest.
         region_name: the region; None: the session's.
         endpoint_url: where to send the calls; None: AWS_ENDPOINT_URL_SECRETS_MANAGER and the like, else AWS's.
         config: a ``botocore.config.Config`` or ``AioConfig``; what it sets overrides what this class sets.
@@ -202,7 +203,7 @@ class _Opener:
 
     def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
         self._given = session
-        self._spare: Any = None
+        self._spares: list[Any] = []
         self._loader: Any = None
         self._where = {"region_name": region_name, "endpoint_url": endpoint_url}
         self._config = config
@@ -217,15 +218,18 @@ class _Opener:
             # asyncio's own, since anyio's thread support takes some milliseconds to import. Who is cancelled meanwhile
             # leaves the thread to its work, which the next one finds done.
             await asyncio.to_thread(self._prepare)
-        create = self._session().create_client if self._given is None else self._given.client
-        made: AbstractAsyncContextManager[Any] = create(_SERVICE, **self._where, config=self._settings())
+        arguments = {**self._where, "config": self._settings()}
+        if self._given is not None:
+            return _Mended(self._given.client(_SERVICE, **arguments))
+        made: AbstractAsyncContextManager[Any] = self._session().create_client(_SERVICE, **arguments)
         return made
 
     def _session(self) -> Any:
-        session, self._spare = self._spare, None
-        if session is None:
-            session = _new_session()
-            session.register_component("data_loader", self._loader)
+        # Two threads may be here at a time, and must not get the same one.
+        with suppress(IndexError):
+            return self._spares.pop()
+        session = _new_session()
+        session.register_component("data_loader", self._loader)
         return session
 
     def _settings(self) -> Any:
@@ -250,9 +254,10 @@ class _Opener:
         loader = session.get_component("data_loader")
         if self._given is None:
             _lighten(loader)
-            self._spare = session
         with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
             _load_models(loader)
+        if self._given is None:
+            self._spares.append(session)
         self._loader = loader
 
 
@@ -264,6 +269,21 @@ class _Opening:
 
     async def __aenter__(self) -> Any:
         self._inner = await self._make()
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._inner.__aexit__(kind, error, trace)
+
+
+class _Mended:
+    """The SDK's context manager of a client, which is mended before anybody has it."""
+
+    def __init__(self, inner: AbstractAsyncContextManager[Any]) -> None:
+        self._inner = inner
+
+    async def __aenter__(self) -> Any:
         return mended(await self._inner.__aenter__())
 
     async def __aexit__(
@@ -276,7 +296,18 @@ def _new_session() -> Any:
     """Return what is inside of a new aioboto3.Session: the rest of it, and boto3, would only be imported."""
     from aiobotocore.session import AioSession
 
-    return AioSession()
+    session = AioSession()
+    create = session.create_client
+    # Also those clients that it makes for itself, to get credentials with: of STS and of single sign-on.
+    session.create_client = lambda *args, **kwargs: _Mended(create(*args, **kwargs))
+    return session
+
+
+class _AnyService(list[str]):
+    """A list of services that says of each that it is in it: of one that isn't, no model is found right after."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
 
 
 def _lighten(loader: Any) -> None:
@@ -284,7 +315,7 @@ def _lighten(loader: Any) -> None:
     put models in order, which they have anyway.
     """
     with suppress(AttributeError):  # A version that lacks it searches, or reads as before.
-        loader.list_available_services = lambda _type_name: [_SERVICE]
+        loader.list_available_services = lambda type_name: _AnyService([_SERVICE])  # noqa: ARG005  # it is a keyword
         loader.file_loader.load_file = _read_model
 
 
@@ -294,8 +325,9 @@ def _read_model(path: str) -> Any:
     import json
 
     for suffix, open_file in ((".json", open), (".json.gz", gzip.open)):
-        with suppress(FileNotFoundError), open_file(path + suffix, "rb") as file:
-            return json.loads(file.read())
+        if os.path.isfile(path + suffix):
+            with open_file(path + suffix, "rb") as file:
+                return json.loads(file.read())
     return None
 
 

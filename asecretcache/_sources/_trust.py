@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from importlib.machinery import PathFinder
 from typing import Final
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
@@ -67,8 +66,10 @@ def _context(path: str, roots: str) -> ssl.SSLContext:
 
 def default_bundle() -> str:
     """Return the path of certifi's bundle, or where that isn't installed botocore's, without an import of either."""
+    import importlib.util  # Only who has no bundle of his own needs it.
+
     for package in ("certifi", "botocore"):
-        spec = PathFinder.find_spec(package)
+        spec = importlib.util.find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
             path = os.path.join(folder, "cacert.pem")
             if os.path.isfile(path):
