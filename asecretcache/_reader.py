@@ -133,6 +133,9 @@ class Reader:
                 outcomes[request] = of_name._asked_for(request.secret_id)
             else:
                 alone.append(request)
+        if not prefetch:
+            with self.lock:
+                self.counters.ask(len(followers) - len(alone), refresh=False)
         if alone:
             # Others may have fetched these meanwhile.
             outcomes |= (served := self._serve(alone, purpose))

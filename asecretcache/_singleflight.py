@@ -138,13 +138,13 @@ class SingleFlight:
             if parent is not None:
                 for request, flight in found:
                     self._refuse_circle(parent, request, flight)
-            flights, started = [], []
+            flights, started, now = [], [], self._clock()
             for request, joined in found:
                 if joined is None:
                     flight = Flight(
                         request,
                         loop,
-                        self._clock(),
+                        now,
                         refresh=purpose.is_refresh,
                         background=purpose.is_background,
                     )
@@ -159,7 +159,15 @@ class SingleFlight:
                     self.counters.coalesced += purpose.is_counted
                 flight.arms = flight.arms or not purpose.is_prefetch
                 flights.append(flight)
-            self._start(started, parent, loop, batch=batch)
+            try:
+                self._start(started, parent, loop, batch=batch)
+            except BaseException:
+                # The clock may be a user's, and raise: nobody is to wait for what nobody carries.
+                for flight in started:
+                    if flight.carrier is None:
+                        self._close(flight)
+                        del airspace.aloft[flight]
+                raise
         return flights
 
     def join(self, flight: Flight) -> bool:

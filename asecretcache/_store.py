@@ -172,7 +172,7 @@ class Store:
     def _remove(self, key: Any) -> None:
         """Forget what was stored by this key, and let it be found by no alias."""
         entry = self.entries.pop(key)
-        del self.table[key]
+        self.table.pop(key, None)  # A fork may have come between the two.
         self._past_hits += entry.hits
         secret_id = self._strike(key)
         arn = self._arns.get(secret_id)
@@ -180,7 +180,8 @@ class Store:
             return
         alias = _renamed(key, arn)
         if self.entries.get(alias) is entry:
-            del self.entries[alias], self.table[alias]
+            del self.entries[alias]
+            self.table.pop(alias, None)
         if not self._keys_of(secret_id):
             # Nothing is left of the name, so nothing is left to share.
             del self._arns[secret_id]

@@ -427,6 +427,7 @@ MUTANTS: Final = [
         "self.flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})",
         "self.flights.forget(ids)",
     ),
+    Mutant("a read beside its name's is none", "_reader", "len(followers) - len(alone), refresh", "0, refresh"),
     Mutant("name and ARN are fetched both", "_reader", "if name != request and name in missing", "if False"),
     Mutant(
         "another account's ARN gets its name's value",
@@ -446,7 +447,9 @@ MUTANTS: Final = [
         ", self.table[key] = self.entries.get(key), entry, entry",
         " = self.entries.get(key), entry",
     ),
-    Mutant("what is dropped is found", "_store", "        del self.table[key]\n", ""),
+    Mutant("what is dropped is found", "_store", "self.table.pop(key, None)  # A", "pass  # A"),
+    Mutant("what is dropped is found by its alias", "_store", "            self.table.pop(alias, None)\n", ""),
+    Mutant("what nobody carries is waited for", "_singleflight", "if flight.carrier is None:\n", "if False:\n"),
     Mutant(
         "the child of a fork keeps what leads to its parent",
         "_singleflight",
@@ -542,17 +545,26 @@ MUTANTS: Final = [
     Mutant(
         "half of an answer is one",
         "_sources/_http",
-        'if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():',
-        "if self._status:",
+        "if self._status and not is_measured and not",
+        "if self._status and not",
     ),
     Mutant(
         "an answer that ends with its connection is none",
         "_sources/_http",
-        'if self._status and not {"content-length", "transfer-encoding"} & self._headers.keys():',
-        "if False:",
+        "if self._status and not is_measured and not",
+        "if False and not",
     ),
     Mutant("bodies have no end", "_sources/_http", "if len(self._body) + len(data) > _MAX_BODY:", "if False:"),
-    Mutant("headers have no end", "_sources/_http", "if not self._status and self._received > _MAX_HEAD:", "if False:"),
+    Mutant(
+        "trailers have no end",
+        "_sources/_http",
+        "if self._received > (_MAX_BODY + _MAX_HEAD if self._status else _MAX_HEAD):",
+        "if not self._status and self._received > _MAX_HEAD:",
+    ),
+    Mutant("half of what is too long is all", "_sources/_http", "is_measured and not self.is_broken", "is_measured"),
+    Mutant("any number is a status", "_sources/_http", "if self._status < 100:", "if False:"),
+    Mutant("LF ends no line", "_sources/_http", "lenient_optional_cr_before_lf=True, ", ""),
+    Mutant("headers have no end", "_sources/_http", "if self._status else _MAX_HEAD)", ")"),
     Mutant(
         "what is no HTTP is waited for", "_sources/_http", "self.is_broken = self.is_last = True", "self.is_last = True"
     ),
@@ -566,8 +578,8 @@ MUTANTS: Final = [
     Mutant(
         "a header begins another",
         "_sources/_http",
-        "if not (value.isascii() and value.isprintable()):",
-        "if not value.isascii():",
+        "line.isascii() and line.isprintable()",
+        "line.isascii()",
     ),
     Mutant(
         "what nobody asked for is the next answer",
@@ -641,18 +653,26 @@ MUTANTS: Final = [
     ),
     Mutant("blanks count in a signature", "_sources/_sigv4", "' '.join(headers[name].split())", "headers[name]"),
     # --- The SDK.
+    Mutant("there is no other service", "_sources/_secrets_manager", "return True\n", "return False\n"),
+    Mutant(
+        "the clients of roles compare no names",
+        "_sources/_secrets_manager",
+        "_Mended(create(*args, **kwargs))",
+        "create(*args, **kwargs)",
+    ),
+    Mutant(
+        "a session is used before its models are there",
+        "_sources/_secrets_manager",
+        "            self._spares.append(session)\n        self._loader",
+        "            self._spares.append(_new_session())\n        self._loader",
+    ),
     Mutant(
         "a user's session is changed",
         "_sources/_secrets_manager",
         "        if self._given is None:\n            _lighten",
         "        if True:\n            _lighten",
     ),
-    Mutant(
-        "a missing model is an error",
-        "_sources/_secrets_manager",
-        "suppress(FileNotFoundError), open_file",
-        "open_file",
-    ),
+    Mutant("a missing model is an error", "_sources/_secrets_manager", "if os.path.isfile(path + suffix):", "if True:"),
     Mutant("the SDK logs values", "_sources/_redaction", "    _install()\n    token", "    token"),
 ]
 

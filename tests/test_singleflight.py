@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -702,6 +703,26 @@ def test_closing_sweeps_out_what_closed_loops_left(cache: SecretCache) -> None:
     gc.collect()
 
     assert not cache._flights._all()
+
+
+@pytest.mark.parametrize("readings", range(5))
+async def test_a_clock_that_raises_leaves_nobody_waiting_in_vain(readings: int) -> None:
+    """Whenever it is that a user's clock fails, the next read fetches, and what had begun is brought to its end."""
+    source = InMemorySource({"a": VALUE, "b": VALUE})
+    left = itertools.count(readings, -1)
+
+    def clock() -> float:
+        if next(left) == 0:
+            raise OSError("no time")
+        return 1_000_000.0
+
+    cache = SecretCache(source, clock=clock)
+    with pytest.raises(OSError, match="no time"):
+        await cache.get_many(["a", "b"])
+
+    assert len(await cache.get_many(["a", "b"])) == 2
+    assert not cache._flights._all()
+    assert len(source.calls) == 2
 
 
 def test_after_a_fork_flights_and_lock_are_new_and_the_values_are_kept(

@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from asecretcache import CacheStats, SecretCache, SecretErrorGroup, SecretThrottledError, SecretUnavailableError
+from asecretcache import (
+    CacheStats,
+    SecretCache,
+    SecretErrorGroup,
+    SecretRequest,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
@@ -58,6 +65,19 @@ async def test_batches_refreshes_and_evictions(source: InMemorySource) -> None:
 
     assert cache.stats() == CacheStats(misses=3, refreshes=1, get_calls=1, batch_calls=1, batched_ids=3, evictions=1)
     assert cache.stats().calls_saved == 2
+
+
+async def test_a_name_and_its_arn_are_two_reads_of_one_call(source: InMemorySource) -> None:
+    """Both asked for and both waited; not so in a prefetch."""
+    ids = ["a", (await source.fetch(SecretRequest("a"))).arn]
+    cache = SecretCache(source)
+    await cache.prefetch(*ids)
+    assert cache.stats() == CacheStats(get_calls=1)
+    cache.clear()
+
+    await cache.get_many(ids)
+
+    assert cache.stats() == CacheStats(misses=2, get_calls=2)
 
 
 async def test_prefetched_secrets_are_no_reads(source: InMemorySource) -> None:
