@@ -51,9 +51,10 @@ class FreshnessPolicy(NamedTuple):
             seconds("stale_if_error", stale_if_error, remedy="give seconds, or 0 for none"),
         )
 
-    def expires_at(self, request: SecretRequest, arn: str, born: float) -> float:
+    def expires_at(self, request: SecretRequest, arn: str, name: str, born: float) -> float:
         """Return when a value that was asked for at ``born`` expires; a version named by its id never changes."""
-        ttl = self.ttl_by_secret.get(request.secret_id, self.ttl_by_secret.get(arn, self.ttl))
+        ids = (each for each in (request.secret_id, arn, name) if each in self.ttl_by_secret)
+        ttl = self.ttl_by_secret.get(next(ids, ""), self.ttl)
         if ttl is None or request.version_id is not None:
             return math.inf
         return born + ttl * (1 - self.jitter * _chance())

@@ -299,7 +299,7 @@ class Reader:
         if flight.secret is not None:
             # Fresh from when the fetch began: the value may have been read at any time since, and be delivered after
             # a freeze.
-            expires_at = self.policy.expires_at(flight.request, flight.secret.arn, flight.born)
+            expires_at = self.policy.expires_at(flight.request, flight.secret.arn, flight.secret.name, flight.born)
             entry = Entry(flight.secret, started=flight.started, born=flight.born, expires_at=expires_at)
             self.store.put(flight.request, entry, now)
             self.backoff.forget(request.key)

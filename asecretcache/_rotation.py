@@ -80,7 +80,7 @@ class Rotations:
             if entry is not None and entry.secret.version_id != failed.version_id:
                 return entry.secret
             left = ends_at - monotonic()
-            wait = 0.0 if self._reader.is_refreshing(request) else self._claim(request.secret_id)
+            wait = 0.0 if self._reader.is_refreshing(request) else self._claim(self._known_as(request))
             # Without any patience there is one refresh all the same.
             if left <= 0.0 and (has_refreshed or wait > 0.0):
                 return None
@@ -97,8 +97,12 @@ class Rotations:
             except SecretCacheError:
                 return None
             if fetched.version_id != failed.version_id:
-                self.forget(request.secret_id)
+                self.forget(self._known_as(request))
                 return fetched
+
+    def _known_as(self, request: SecretRequest) -> str:
+        """Return the id by which the pace is kept: a name and its ARN share one."""
+        return self._reader.store.canonical(request).secret_id
 
     def _claim(self, secret_id: str) -> float:
         """Return 0 for who may refresh now, which is noted; else the seconds until somebody may."""

@@ -305,7 +305,7 @@ MUTANTS: Final = [
         "(int.from_bytes(os.urandom(7)) >> 3) / 2.0**53",
         '__import__("random").random()',
     ),
-    Mutant("an ARN's ttl counts for nothing", "_policy", "self.ttl_by_secret.get(arn, self.ttl)", "self.ttl"),
+    Mutant("an ARN's ttl counts for nothing", "_policy", "(request.secret_id, arn, name)", "(request.secret_id, name)"),
     Mutant("the pause doesn't grow", "_policy", "2.0 ** min(failures - 1, 10)", "1.0"),
     Mutant(
         "the pause grows beyond a minute",
@@ -359,7 +359,7 @@ MUTANTS: Final = [
     Mutant("a refresh outlasts the patience", "_rotation", "left if left > 0.0 else None", "None"),
     Mutant("a pause outlasts the patience", "_rotation", "min(wait, left)", "wait"),
     Mutant("another version in memory isn't seen", "_rotation", "if entry is not None and entry", "if False and entry"),
-    Mutant("nobody keeps the pace", "_rotation", "else self._claim(request.secret_id)", "else 0.0"),
+    Mutant("nobody keeps the pace", "_rotation", "else self._claim(self._known_as(request))", "else 0.0"),
     Mutant("who could join waits", "_rotation", "0.0 if self._reader.is_refreshing(request) else ", ""),
     Mutant(
         "what is down ends the patience",
@@ -377,7 +377,13 @@ MUTANTS: Final = [
     Mutant("an old pace holds", "_rotation", "_IDLE: Final = 60.0", "_IDLE: Final = 1e9"),
     Mutant("pauses grow without end", "_rotation", "_LONGEST_WAIT: Final = 1.0", "_LONGEST_WAIT: Final = 1000.0"),
     Mutant("paces pile up", "_rotation", "if len(self._paces) > self._max_size:", "if False:"),
-    Mutant("success leaves the pace", "_rotation", "self.forget(request.secret_id)\n", "pass\n"),
+    Mutant(
+        "an ARN has a pace of its own",
+        "_rotation",
+        "self._reader.store.canonical(request).secret_id",
+        "request.secret_id",
+    ),
+    Mutant("success leaves the pace", "_rotation", "self.forget(self._known_as(request))\n", "pass\n"),
     # --- What joins them: reads.
     Mutant(
         "age counts from the landing",

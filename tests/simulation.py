@@ -702,9 +702,10 @@ class World:
             self.claim(not must, "started though one could be joined:", _short(request))
             is_retry = op is not None and any(each.secret is None is each.error for each in op.boarded[-1:])
             if purpose.is_refresh and op is not None and op.kind == "call_with_secret" and not is_retry:
-                last = self.paced.get(op.requests[0].secret_id, -1.0)
+                known_as = self.cache._store.canonical(op.requests[0]).secret_id
+                last = self.paced.get(known_as, -1.0)
                 self.claim(self.monotonic.now - last > 0.1 - EPSILON, "call_with_secret refreshes without pause")
-                self.paced[op.requests[0].secret_id] = self.monotonic.now
+                self.paced[known_as] = self.monotonic.now
         else:
             self.claim(flight in must or flight in may, "joined what can't be joined:", _short(request))
             self.counted["joined"] += purpose.is_counted
@@ -1083,7 +1084,7 @@ class World:
         async def connect(secret: Secret) -> str:
             if op.tried:
                 # Whoever fails with this version begins anew.
-                self.paced.pop(request.secret_id, None)
+                self.paced.pop(self.cache._store.canonical(request).secret_id, None)
             else:
                 self.claim(op.refused is None, "called again with nothing")
             op.tried.append(secret)

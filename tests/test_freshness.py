@@ -493,6 +493,19 @@ async def test_secrets_may_have_ttls_of_their_own(source: InMemorySource, clock:
         assert [call.secret_id for call in source.calls] == fetched
 
 
+async def test_a_ttl_by_name_is_that_of_its_arn_too(source: InMemorySource, clock: ManualClock) -> None:
+    """Also for who asks by the ARN alone."""
+    arn = (await SecretCache(source).get(NAME)).arn
+    cache = make(source, clock, ttl_by_secret={NAME: 10})
+    await cache.get(arn)
+    source.calls.clear()
+
+    clock.advance(11)
+    await cache.get(arn)
+
+    assert len(source.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -323,6 +323,25 @@ async def test_callers_that_come_later_keep_the_pace_and_after_a_minute_begin_an
     assert len(source.calls) == calls + 3
 
 
+async def test_a_name_and_its_arn_share_the_pace(
+    cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks by the other id refreshes no more often for it."""
+    sped_up(cache, monkeypatch)
+    arn = (await cache.get(NAME)).arn
+    database.password = "something else"
+
+    async def call(secret_id: str, patience: float) -> None:
+        with pytest.raises(RefusedError):
+            await cache.call_with_secret(secret_id, database.connect, refresh_on=RefusedError, patience=patience)
+
+    await call(NAME, 10)
+    calls = len(source.calls)
+    await call(arn, 0)
+
+    assert len(source.calls) == calls
+
+
 async def test_no_pause_is_longer_than_a_second(
     cache: SecretCache, source: InMemorySource, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,7 +175,7 @@ def test_the_store_agrees_with_a_plain_model(script: list[tuple[Any, ...]], max_
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_an_expiry_lies_within_the_jitter(ttl: float, jitter: float) -> None:
     """It is drawn from [ttl * (1 - jitter), ttl]."""
-    expires_at = FreshnessPolicy.of(ttl, jitter).expires_at(SecretRequest("a"), "arn", 0.0)
+    expires_at = FreshnessPolicy.of(ttl, jitter).expires_at(SecretRequest("a"), "arn", "a", 0.0)
 
     assert ttl * (1 - jitter) <= expires_at <= ttl or math.isclose(expires_at, ttl * (1 - jitter))
 
@@ -184,7 +184,7 @@ def test_expiries_differ_from_draw_to_draw() -> None:
     """Environments that began together don't fetch together."""
     policy = FreshnessPolicy.of(3600, 0.1)
 
-    assert len({policy.expires_at(SecretRequest("a"), "arn", 0.0) for _ in range(100)}) > 90
+    assert len({policy.expires_at(SecretRequest("a"), "arn", "a", 0.0) for _ in range(100)}) > 90
 
 
 def test_the_chance_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_the_chance_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("ttl", "version_id"), [(None, None), (10.0, "v1")])
 def test_no_ttl_and_a_version_id_mean_no_expiry(ttl: float | None, version_id: str | None) -> None:
     """A version never changes, and ttl=None is for as long as the process lives."""
-    assert FreshnessPolicy.of(ttl, 0.1).expires_at(SecretRequest("a", None, version_id), "arn", 0.0) == math.inf
+    assert FreshnessPolicy.of(ttl, 0.1).expires_at(SecretRequest("a", None, version_id), "arn", "a", 0.0) == math.inf
 
 
 @pytest.mark.parametrize(("now", "fresh"), [(9.0, False), (10.0, True), (19.0, True), (20.0, False)])
