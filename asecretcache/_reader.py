@@ -181,8 +181,9 @@ class Reader:
             if entry is None:
                 continue
             if is_fresh(entry.born, entry.expires_at, now):
-                entry.hits += not purpose.is_prefetch
-            elif purpose.is_prefetch or not self._serves_stale(request, entry, now, revalidated):
+                # What has waited, and is served only when it looks again, was counted as a miss.
+                entry.hits += purpose.is_counted
+            elif purpose.is_prefetch or not self._serves_stale(request, entry, now, purpose, revalidated):
                 continue
             served[request] = Answer(entry.secret, is_fetched=False)
         if revalidated:
@@ -192,7 +193,7 @@ class Reader:
         return served
 
     def _serves_stale(
-        self, request: SecretRequest, entry: Entry, now: float, revalidated: dict[SecretRequest, None]
+        self, request: SecretRequest, entry: Entry, now: float, purpose: Purpose, revalidated: dict[SecretRequest, None]
     ) -> bool:
         """Whether an expired value is served without waiting; note in ``revalidated`` what to fetch meanwhile."""
         with self.lock:
@@ -202,7 +203,7 @@ class Reader:
                 return False
             if failure is None:
                 revalidated[request] = None
-            self.counters.stale += 1
+            self.counters.serve_stale(instead=purpose.is_retry)
         return True
 
     def _may_serve_stale(self, entry: Entry, error: SecretCacheError | None, now: float) -> bool:
@@ -250,6 +251,11 @@ class Reader:
                     outcomes[request] = self._outcome(request, flight, purpose)
                     del waiting[request]
             purpose = purpose._replace(is_retry=True)
+            if waiting and not purpose.is_refresh:
+                # Others may have fetched it meanwhile.
+                for request, answer in self._serve(waiting, purpose).items():
+                    outcomes[request] = answer
+                    del waiting[request]
         return outcomes
 
     def _ask(self, requests: Sequence[SecretRequest], purpose: Purpose) -> dict[SecretRequest, Outcome]:
@@ -288,7 +294,7 @@ class Reader:
         if not is_fresh(entry.born, entry.expires_at, now) and not self._may_serve_stale(entry, error, now):
             return error
         with self.lock:
-            self.counters.serve_stale_instead()
+            self.counters.serve_stale(instead=True)
         return Answer(entry.secret, is_fetched=False)
 
     def _take_in(self, flight: Flight) -> str | None:

@@ -73,9 +73,9 @@ class Counters:
         self.misses += reads
         self.coalesced += reads
 
-    def serve_stale_instead(self) -> None:
-        """Count a miss as a stale answer, which it became."""
-        self.misses -= 1
+    def serve_stale(self, *, instead: bool) -> None:
+        """Count a stale answer, ``instead`` of the miss as which the read was counted before."""
+        self.misses -= instead
         self.stale += 1
 
     def stats(self, *, hits: int, evictions: int, joined: int) -> CacheStats:

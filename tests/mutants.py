@@ -434,6 +434,8 @@ MUTANTS: Final = [
         "self.flights.forget(ids)",
     ),
     Mutant("a read beside its name's is none", "_reader", "len(followers) - len(alone), refresh", "0, refresh"),
+    Mutant("who comes back fetches what is there", "_reader", "if waiting and not purpose.is_refresh:", "if False:"),
+    Mutant("who comes back is counted twice", "_reader", "entry.hits += purpose.is_counted", "entry.hits += 1"),
     Mutant("name and ARN are fetched both", "_reader", "if name != request and name in missing", "if False"),
     Mutant(
         "another account's ARN gets its name's value",

@@ -187,6 +187,31 @@ async def test_who_asks_by_the_old_arn_is_never_given_the_new_secret(
     assert len(source.calls) == 2
 
 
+async def test_who_was_led_to_another_secret_looks_into_memory_before_it_fetches_its_own(
+    cache: SecretCache, source: TwoAccounts, clock: ManualClock
+) -> None:
+    """Somebody else may have fetched it meanwhile."""
+    await cache.get(NAME)
+    source.others[ARN] = "still there"
+    source.delete(NAME)
+    source.rotate(NAME, "reborn")
+    clock.advance(100)
+    source.pause()
+    led_astray = asyncio.create_task(cache.get_secret(ARN))
+    await until(lambda: len(source.calls) == 2)
+    cache.clear()
+    other = asyncio.create_task(cache.get_secret(ARN))
+    await until(lambda: len(source.calls) == 3)
+    source.others[ARN] = "newer"
+    before = cache.stats()
+    source.resume()
+
+    assert await other == "newer"
+    assert await led_astray == "newer"
+    assert [call.secret_id for call in source.calls] == [NAME, NAME, ARN]
+    assert cache.stats().hits == before.hits
+
+
 async def test_an_error_by_alias_names_what_was_asked_for(
     cache: SecretCache, source: TwoAccounts, clock: ManualClock
 ) -> None:
