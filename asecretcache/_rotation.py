@@ -18,6 +18,8 @@ T = TypeVar("T")
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 1.0
 _IDLE: Final = 60.0
+# Less is no time: the clock of a loop may not move for it.
+_MOMENT: Final = 1e-6
 
 
 class _Pace(NamedTuple):
@@ -82,7 +84,7 @@ class Rotations:
             left = ends_at - monotonic()
             wait = 0.0 if self._reader.is_refreshing(request) else self._claim(self._known_as(request))
             # Without any patience there is one refresh all the same.
-            if left <= 0.0 and (has_refreshed or wait > 0.0):
+            if left <= _MOMENT and (has_refreshed or wait > 0.0):
                 return None
             if wait > 0.0:
                 await asyncio.sleep(min(wait, left))
@@ -90,7 +92,7 @@ class Rotations:
             has_refreshed = True
             try:
                 # It may take longer than the patience, which is the caller's and not the fetch's.
-                async with asyncio.timeout(left if left > 0.0 else None):
+                async with asyncio.timeout(left if left > _MOMENT else None):
                     fetched = await self._reader.refresh(request)
             except (SecretUnavailableError, SecretThrottledError, TimeoutError):
                 continue  # It may come to be within the patience, or be in memory by now.
@@ -112,13 +114,14 @@ class Rotations:
             if pace is None or now - pace.next_at > _IDLE:
                 pace = _Pace(0, now)
             wait = pace.next_at - now
-            if wait <= 0.0:
+            if wait <= _MOMENT:
+                wait = 0.0
                 pause = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(pace.refreshes, 10))
                 pace = _Pace(pace.refreshes + 1, now + pause)
             self._paces[secret_id] = pace
             if len(self._paces) > self._max_size:
                 del self._paces[next(iter(self._paces))]
-            return max(wait, 0.0)
+            return wait
 
 
 def _check(function: object, refresh_on: object) -> None:

@@ -33,6 +33,11 @@ class Entry:
         self.hits = 0
         self.revoked_at = 0
 
+    @property
+    def known_at(self) -> int:
+        """The start of the latest fetch that has brought it or told that it may not be had."""
+        return max(self.started, self.revoked_at)
+
     def __repr__(self) -> str:
         return f"<Entry {self.secret!r} expires_at={self.expires_at!r}>"
 
@@ -92,7 +97,7 @@ class Store:
         if is_named and not self._introduce(request.secret_id, arn, entry.started):
             return False
         present = self.entries.get(request.key)
-        if present is not None and max(present.started, present.revoked_at) > entry.started:
+        if present is not None and present.known_at > entry.started:
             return False
         self._set(request, entry)
         heapq.heappush(self._expiries, (entry.expires_at, entry.started, request.key))
@@ -144,7 +149,7 @@ class Store:
         if known == arn:
             return True
         if known is not None:
-            if any(self.entries[key].started > started for key in self._keys_of(name)):
+            if any(self.entries[key].known_at > started for key in self._keys_of(name)):
                 return False
             # It was deleted and created again, so what is stored by its name is another secret's.
             self.drop(name)

@@ -220,7 +220,7 @@ MUTANTS: Final = [
     Mutant(
         "an older fetch overwrites",
         "_store",
-        "if present is not None and max(present.started, present.revoked_at) > entry.started:",
+        "if present is not None and present.known_at > entry.started:",
         "if False:",
     ),
     Mutant(
@@ -240,16 +240,17 @@ MUTANTS: Final = [
     Mutant(
         "a late answer brings the dead secret back",
         "_store",
-        "if any(self.entries[key].started > started for key in self._keys_of(name)):",
+        "if any(self.entries[key].known_at > started for key in self._keys_of(name)):",
         "if False:",
     ),
     Mutant("an ARN is introduced by itself", "_store", ' and not request.secret_id.startswith("arn:")', ""),
     Mutant(
         "a refusal is forgotten when an older answer comes",
         "_store",
-        "max(present.started, present.revoked_at) > entry.started",
-        "present.started > entry.started",
+        "return max(self.started, self.revoked_at)",
+        "return self.started",
     ),
+    Mutant("what is about to come is waited for", "_rotation", "_MOMENT: Final = 1e-6", "_MOMENT: Final = 0.0"),
     Mutant("an ARN's value isn't its name's", "_store", "for key in self._keys_of(arn):", "for key in ():"),
     Mutant(
         "an ARN isn't found by its name's value",
@@ -354,9 +355,9 @@ MUTANTS: Final = [
         "if secret_ids",
     ),
     # --- Rotation.
-    Mutant("no end of patience", "_rotation", "if left <= 0.0 and (has_refreshed or wait > 0.0):", "if False:"),
+    Mutant("no end of patience", "_rotation", "if left <= _MOMENT and (has_refreshed or wait > 0.0):", "if False:"),
     Mutant("no refresh without patience", "_rotation", "(has_refreshed or wait > 0.0)", "True"),
-    Mutant("a refresh outlasts the patience", "_rotation", "left if left > 0.0 else None", "None"),
+    Mutant("a refresh outlasts the patience", "_rotation", "left if left > _MOMENT else None", "None"),
     Mutant("a pause outlasts the patience", "_rotation", "min(wait, left)", "wait"),
     Mutant("another version in memory isn't seen", "_rotation", "if entry is not None and entry", "if False and entry"),
     Mutant("nobody keeps the pace", "_rotation", "else self._claim(self._known_as(request))", "else 0.0"),

@@ -102,6 +102,8 @@ class Op:
         self.held: set[SecretRequest] = set()
         self.revoked: set[int] = set()
         self.boarded: list[Flight] = []
+        #: Those of them that it waits for, and doesn't only want to be in the air.
+        self.awaited: list[Flight] = []
         self.tried: list[Secret] = []
         self.refused: RefusedError | None = None
         self.refused_at = self.refused_rested = 0.0
@@ -712,6 +714,8 @@ class World:
         self.flights[flight].purposes.append(purpose)
         if op is not None:
             op.boarded.append(flight)
+            if not purpose.is_background:
+                op.awaited.append(flight)
 
     def _check_cause(self, op: Op | None, request: SecretRequest, purpose: Purpose) -> None:
         """Nothing is fetched that may be served, or that it is too early to try again."""
@@ -881,7 +885,7 @@ class World:
         except asyncio.CancelledError:
             self._over(op, "cancelled")
             self.claim(op.was_cancelled, "cancelled by nobody:", op.number)
-            for flight in op.boarded:
+            for flight in op.awaited:
                 is_wanted = any(each.is_wanted for each in flight.carrier.flights)
                 is_ended = flight.landed or flight.carrier.task.cancelling()
                 self.claim(is_wanted or is_ended, "goes on though nobody waits:", _short(flight.request))
@@ -946,6 +950,10 @@ class World:
             self._over(op, text)
             found = [each.flight.secret for each in self.by_secret.values() if _text(each.flight) == text]
             self.claim(found, "nobody has brought this value")
+            stored = self.entries.get(request.key)
+            if stored is not None and stored.secret in found:
+                # A batch may have brought the same by its name and by its ARN.
+                found = [stored.secret]
             if found and found[0] is not None:
                 self._check_value(op, request, found[0])
         elif op.kind == "get_many":

@@ -407,6 +407,16 @@ def test_a_late_answer_about_the_old_secret_doesnt_replace_the_new_one() -> None
     assert set(store.entries) == {NAME, OTHER_ARN}
 
 
+def test_a_late_answer_about_another_secret_isnt_stored_after_a_refusal() -> None:
+    """What was refused by its name, by a fetch that started later, may have been that other secret."""
+    store = Store(9)
+    put(store, NAME, 1, OTHER_ARN)
+    store.entries[NAME].revoked_at = 3
+
+    assert not put(store, NAME, 2)
+    assert put(store, NAME, 4)
+
+
 def test_two_names_that_show_the_same_arn_share_it_orderly() -> None:
     """Secrets Manager has no such thing; a source that does leaves nothing behind."""
     store = Store(9)

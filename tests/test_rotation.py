@@ -394,6 +394,18 @@ async def test_after_a_new_version_the_pace_begins_anew(
     assert clock.now == 0.0
 
 
+def test_what_is_left_of_a_pause_may_be_too_little_to_wait_for(cache: SecretCache) -> None:
+    """No clock may move for less than a microsecond, and who waited for it would ask for ever."""
+    now = 0.0
+    cache._flights.monotonic = lambda: now
+    assert cache._rotations._claim(NAME) == 0.0
+
+    now = 0.1 - 1e-7
+
+    assert cache._rotations._claim(NAME) == 0.0
+    assert cache._rotations._claim(NAME) > 0.1
+
+
 async def test_what_is_remembered_of_paces_is_bounded(source: InMemorySource) -> None:
     """The oldest is forgotten."""
     cache = SecretCache(source, max_size=2)
