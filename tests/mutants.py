@@ -662,26 +662,26 @@ MUTANTS: Final = [
     ),
     Mutant("blanks count in a signature", "_sources/_sigv4", "' '.join(headers[name].split())", "headers[name]"),
     # --- The SDK.
-    Mutant("there is no other service", "_sources/_secrets_manager", "return True\n", "return False\n"),
+    Mutant("there is no other service", "_sources/_sdk", "return True\n", "return False\n"),
     Mutant(
         "the clients of roles compare no names",
-        "_sources/_secrets_manager",
+        "_sources/_sdk",
         "_Mended(create(*args, **kwargs))",
         "create(*args, **kwargs)",
     ),
     Mutant(
         "a session is used before its models are there",
-        "_sources/_secrets_manager",
+        "_sources/_sdk",
         "            self._spares.append(session)\n        self._loader",
         "            self._spares.append(_new_session())\n        self._loader",
     ),
     Mutant(
         "a user's session is changed",
-        "_sources/_secrets_manager",
+        "_sources/_sdk",
         "        if self._given is None:\n            _lighten",
         "        if True:\n            _lighten",
     ),
-    Mutant("a missing model is an error", "_sources/_secrets_manager", "if os.path.isfile(path + suffix):", "if True:"),
+    Mutant("a missing model is an error", "_sources/_sdk", "if os.path.isfile(path + suffix):", "if True:"),
     Mutant("the SDK logs values", "_sources/_redaction", "    _install()\n    token", "    token"),
 ]
 

@@ -26,9 +26,9 @@ from botocore.loaders import JSONFileLoader, Loader
 
 from asecretcache import _errors as ours
 from asecretcache._secret import SecretRequest
-from asecretcache._sources import _client, _secrets_manager
+from asecretcache._sources import _client, _sdk
 from asecretcache._sources._client import LoopClients
-from asecretcache._sources._secrets_manager import SecretsManagerSource, _read_model
+from asecretcache._sources._secrets_manager import SecretsManagerSource
 from asecretcache._timer import FetchTimer, fetch_timer
 from raw_server import GOOD, RawServer
 
@@ -155,22 +155,23 @@ def test_models_are_read_as_the_sdk_reads_them(tmp_path: Path) -> None:
     names = ["endpoints", "partitions", "_retry", "secretsmanager/2017-10-17/service-2"]
 
     for name in names:
-        assert _read_model(str(data / name)) == theirs.load_file(str(data / name)) is not None
+        assert _sdk._read_model(str(data / name)) == theirs.load_file(str(data / name)) is not None
     assert {path.suffix for path in data.glob("secretsmanager/*/service-2.*")} >= {".gz"}
-    assert _read_model(str(tmp_path / "nothing")) is None
+    assert _sdk._read_model(str(tmp_path / "nothing")) is None
 
 
 def test_models_are_read_once_for_all_loops_and_off_them(aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the making of a client asks for is there when it begins, also where two threads have prepared it."""
     read: list[tuple[str, bool]] = []
+    read_model = _sdk._read_model
 
     def noted(path: str) -> Any:
-        model = _read_model(path)
+        model = read_model(path)
         if model is not None:
             read.append((Path(path).name, threading.current_thread() is threading.main_thread()))
         return model
 
-    monkeypatch.setattr(_secrets_manager, "_read_model", noted)
+    monkeypatch.setattr(_sdk, "_read_model", noted)
     source = SecretsManagerSource()
     for _ in range(3):
         asyncio.run(fetched(source))

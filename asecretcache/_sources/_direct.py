@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from asecretcache._errors import ConfigurationError, SecretCacheError
 from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._secrets_manager import SecretsManagerSource, sdk_clients
+from asecretcache._sources._sdk import SdkClients
+from asecretcache._sources._secrets_manager import SecretsManagerSource
 
 _logger: Final = logging.getLogger("asecretcache")
 
@@ -88,7 +89,7 @@ class _Opener:
             raise ConfigurationError("DirectSource needs httptools: pip install asecretcache[direct]") from exc
         self._client = DirectClient
         self._arguments = (region_name, endpoint_url)
-        self._sdk = sdk_clients(region_name, endpoint_url)
+        self._sdk = SdkClients(None, region_name, endpoint_url, None)
         self._is_told = False
 
     def open(self) -> AbstractAsyncContextManager[Any]:
@@ -101,4 +102,4 @@ class _Opener:
         if not self._is_told:
             self._is_told = True
             _logger.info("DirectSource uses the AWS SDK: %s", case)
-        return self._sdk()
+        return self._sdk.open()
