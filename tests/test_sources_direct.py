@@ -31,7 +31,7 @@ from botocore.httpsession import DEFAULT_CA_BUNDLE, get_cert_path
 
 from asecretcache import ConfigurationError, DirectSource, SecretsManagerSource, SecretUnavailableError
 from asecretcache._secret import SecretRequest
-from asecretcache._sources import _http, _plain_case, _retries, _trust
+from asecretcache._sources import _http_message, _plain_case, _retries, _trust
 from asecretcache._sources._credentials import ContainerCredentials
 from asecretcache._sources._direct_client import DirectClient
 from asecretcache._sources._failures import (
@@ -42,7 +42,8 @@ from asecretcache._sources._failures import (
     SSLError,
     TransportError,
 )
-from asecretcache._sources._http import Connections, Request, Response
+from asecretcache._sources._http import Connections
+from asecretcache._sources._http_message import Request, Response
 from asecretcache._sources._origin import Origin
 from asecretcache._sources._plain_case import ELSEWHERE, PlainCase, find_plain_case
 from asecretcache._sources._trust import Trust
@@ -966,7 +967,7 @@ async def test_what_is_too_long_is_no_answer(
     raw_server: RawServer, clock: Clock, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """Nor is the first part of it, though the connection may end with it."""
-    monkeypatch.setattr(_http, "_MAX_BODY", 100)
+    monkeypatch.setattr(_http_message, "_MAX_BODY", 100)
     raw_server.bytes = answer
     raw_server.is_patient = b"chunked" in answer
     pool = connections_to(raw_server, clock)
@@ -977,8 +978,8 @@ async def test_what_is_too_long_is_no_answer(
 
 def test_what_is_too_long_does_not_end_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end may be heard of in the same turn of the loop."""
-    monkeypatch.setattr(_http, "_MAX_BODY", 100)
-    answer = _http._Answer()
+    monkeypatch.setattr(_http_message, "_MAX_BODY", 100)
+    answer = _http_message.Answer()
     answer.feed(b"HTTP/1.1 200 X\r\n\r\n" + 50 * b"x")
 
     answer.feed(51 * b"x")
@@ -998,7 +999,7 @@ async def test_nothing_is_left_of_an_answer(raw_server: RawServer, clock: Clock,
     try:
         with suppress(ConnectionClosedError):
             await body_of(pool)
-        left = [type(each).__name__ for each in gc.get_objects() if isinstance(each, _http._Answer)]
+        left = [type(each).__name__ for each in gc.get_objects() if isinstance(each, _http_message.Answer)]
     finally:
         gc.enable()
     pool.close()
@@ -1070,7 +1071,7 @@ async def test_an_answer_without_an_end_is_given_up(
     raw_server: RawServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No server may fill the memory."""
-    monkeypatch.setattr(_http, "_MAX_BODY", 10)
+    monkeypatch.setattr(_http_message, "_MAX_BODY", 10)
     pool = connections_to(raw_server, clock)
 
     with pytest.raises(TransportError):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from asecretcache._sources._failures import CredentialRetrievalError, TransportError
-from asecretcache._sources._http import Connections, Request
+from asecretcache._sources._http import Connections
+from asecretcache._sources._http_message import Request
 from asecretcache._sources._origin import Origin
 from asecretcache._sources._sigv4 import Credentials
 

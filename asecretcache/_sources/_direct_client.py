@@ -17,7 +17,8 @@ from asecretcache._sources._failures import (
     ClientError,
     TransportError,
 )
-from asecretcache._sources._http import Connections, Request, Response
+from asecretcache._sources._http import Connections
+from asecretcache._sources._http_message import Request, Response
 from asecretcache._sources._plain_case import PlainCase
 from asecretcache._sources._retries import ATTEMPTS, Retries, pause, timeouts
 from asecretcache._sources._sigv4 import Credentials, authorization
