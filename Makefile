@@ -55,7 +55,7 @@ bench: build/wheel.stamp build/bench/tools/bench.stamp ## Measure, and other cli
 replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
 	$(VENV)/bin/python tests/simulation.py $(SEED)
 
-mutants: $(VENV)/wheel.stamp ## Break the code in 170 ways and see that the tests notice; ONLY=word for some
+mutants: $(VENV)/wheel.stamp ## Break the code in some 190 ways and see that the tests notice; ONLY=word for some
 	$(VENV)/bin/python tests/mutants.py $(ONLY)
 
 # Bounded in count, so in time: two to three minutes by default.
