@@ -926,11 +926,12 @@ async def test_answers_of_all_forms_are_read(
         b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nok",
         b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nok\r\n",
         b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n",
         b"HTTP/1.1 200 X\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
         b"HTTP/1.1 200 X\r\nX: " + 66_000 * b"x",
     ],
-    ids=range(7),
+    ids=range(8),
 )
 async def test_what_is_no_whole_answer_is_none(raw_server: RawServer, clock: Clock, answer: bytes) -> None:
     """Another protocol, one that ends too early, or says two things of its length, or never comes to its body."""

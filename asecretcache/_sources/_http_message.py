@@ -86,7 +86,9 @@ class Answer:
 
     def end(self) -> None:
         """Take note of the connection's end, which is that of an answer that doesn't tell its length."""
-        is_measured = "content-length" in self._headers or "chunked" in self._headers.get("transfer-encoding", "")
+        is_measured = (
+            "content-length" in self._headers or "chunked" in self._headers.get("transfer-encoding", "").lower()
+        )
         if self._status and not is_measured and not self.is_broken:
             self.is_complete = True
 
