@@ -219,7 +219,7 @@ def _is_date(created: object) -> bool:
     """Whether this is a date: the SDK's, or as it was sent, seconds since the epoch for which there is one."""
     if isinstance(created, int | float):
         return _EARLIEST < created < _LATEST
-    from datetime import datetime  # By now the SDK has imported it.
+    from datetime import datetime  # The SDK, whose date it may be, has imported it.
 
     return isinstance(created, datetime)
 

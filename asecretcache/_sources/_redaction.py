@@ -40,7 +40,7 @@ class _Redaction(logging.Filter):
         return record.levelno >= logging.WARNING or not _ours.get()
 
 
-@functools.cache  # Once, and not when the package is imported: who makes loggers then is asked to explain it.
+@functools.cache  # Once; at import it would make loggers that nobody may need, and take its time.
 def _install() -> None:
     redaction = _Redaction()
     for name in LOGGERS:
