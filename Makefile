@@ -32,7 +32,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union build bench replay mutants soak clean
+.PHONY: help test lint demo test-all test-union build bench replay soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -54,9 +54,6 @@ bench: build/wheel.stamp build/bench/tools/bench.stamp ## Measure, and other cli
 
 replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
 	$(VENV)/bin/python tests/simulation.py $(SEED)
-
-mutants: $(VENV)/wheel.stamp ## Break the code in some 190 ways and see that the tests notice; ONLY=word for some
-	$(VENV)/bin/python tests/mutants.py $(ONLY)
 
 # Bounded in count, so in time: two to three minutes by default.
 INVOCATIONS := 10000

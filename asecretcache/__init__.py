@@ -12,8 +12,8 @@ One call per execution environment: concurrent first fetches share it, warm invo
 from __future__ import annotations
 
 from asecretcache._cache import SecretCache
-from asecretcache._default import bootstrap, get_default_cache, get_secret, get_secrets, set_default_cache
-from asecretcache._errors import (
+from asecretcache._core.stats import CacheStats
+from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
     SecretCacheError,
@@ -24,12 +24,12 @@ from asecretcache._errors import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._handler import LambdaHandler, async_handler
-from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._direct import DirectSource
-from asecretcache._sources._protocol import BatchSource, SecretSource
-from asecretcache._sources._secrets_manager import SecretsManagerSource
-from asecretcache._stats import CacheStats
+from asecretcache._lambda.default import bootstrap, get_default_cache, get_secret, get_secrets, set_default_cache
+from asecretcache._lambda.handler import LambdaHandler, async_handler
+from asecretcache._models import Secret, SecretRequest
+from asecretcache._sources.direct.source import DirectSource
+from asecretcache._sources.protocols import BatchSource, SecretSource
+from asecretcache._sources.sdk.source import SecretsManagerSource
 
 __all__ = [
     "BatchSource",

@@ -10,28 +10,28 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from asecretcache._carrier import Fetches
-from asecretcache._deadline import time_left
-from asecretcache._errors import (
+from asecretcache._core.deadline import time_left
+from asecretcache._core.fetch import Flight
+from asecretcache._core.fetch_task import Fetches
+from asecretcache._core.freshness import FreshnessPolicy, seconds
+from asecretcache._core.loader import Answer, Outcome, Reader
+from asecretcache._core.rotation import Rotations
+from asecretcache._core.single_flight import SingleFlight
+from asecretcache._core.stats import CacheStats
+from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._exceptions import (
     ConfigurationError,
     SecretCacheError,
     SecretErrorGroup,
     SecretFormatError,
     SecretUnavailableError,
 )
-from asecretcache._flight import Flight
 from asecretcache._inject import injector
-from asecretcache._policy import FreshnessPolicy, seconds
-from asecretcache._reader import Answer, Outcome, Reader
+from asecretcache._models import CURRENT, Secret, SecretRequest
 from asecretcache._reading import check_parser, read_as, read_json
-from asecretcache._reference import SecretReference
-from asecretcache._rotation import Rotations
-from asecretcache._secret import CURRENT, Secret, SecretRequest
-from asecretcache._singleflight import SingleFlight
-from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableSource
-from asecretcache._sources._secrets_manager import SecretsManagerSource
-from asecretcache._stats import CacheStats
-from asecretcache._timer import FetchTimer, fetch_timer
+from asecretcache._references import SecretReference
+from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
+from asecretcache._sources.sdk.source import SecretsManagerSource
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from asecretcache._errors import ConfigurationError
-from asecretcache._reference import SecretReference
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._references import SecretReference
 
 T = TypeVar("T")
 Read = Callable[[list[SecretReference]], Awaitable[list[str]]]

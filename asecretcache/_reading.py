@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
-from asecretcache._errors import ConfigurationError, SecretFormatError
-from asecretcache._secret import Secret
+from asecretcache._exceptions import ConfigurationError, SecretFormatError
+from asecretcache._models import Secret
 
 T = TypeVar("T")
 

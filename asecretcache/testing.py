@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from asecretcache._errors import SecretCacheError, SecretNotFoundError
-from asecretcache._secret import CURRENT, Secret, SecretRequest
+from asecretcache._exceptions import SecretCacheError, SecretNotFoundError
+from asecretcache._models import CURRENT, Secret, SecretRequest
 
 __all__ = ["InMemorySource", "ManualClock"]
 

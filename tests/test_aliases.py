@@ -16,7 +16,7 @@ from asecretcache import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._store import Entry, Store
+from asecretcache._core.entries import Entry, Store
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

@@ -22,7 +22,7 @@ from asecretcache import (
     SecretUnavailableError,
     _cache,
 )
-from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache._core.deadline import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

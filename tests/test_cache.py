@@ -25,9 +25,9 @@ from asecretcache import (
     SecretUnavailableError,
 )
 from asecretcache._cache import live_caches
-from asecretcache._deadline import Deadline, invocation_deadline
-from asecretcache._singleflight import READ
-from asecretcache._timer import FetchTimer, fetch_timer
+from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.single_flight import READ
+from asecretcache._core.timeouts import FetchTimer, fetch_timer
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

@@ -18,14 +18,14 @@ from asecretcache import (
     SecretNotFoundError,
     SecretRequest,
     SecretsManagerSource,
-    _default,
     bootstrap,
     get_default_cache,
     get_secret,
     get_secrets,
     set_default_cache,
 )
-from asecretcache._default import forget_bootstrapped
+from asecretcache._lambda import default as _default
+from asecretcache._lambda.default import forget_bootstrapped
 from asecretcache.testing import InMemorySource, ManualClock
 
 
@@ -290,8 +290,8 @@ def test_the_default_cache_is_a_secret_cache() -> None:
 
 def test_what_is_to_be_written_shows_no_value() -> None:
     """A traceback with locals would print it."""
-    from asecretcache._default import _Write
-    from asecretcache._reference import SecretReference
+    from asecretcache._lambda.default import _Write
+    from asecretcache._references import SecretReference
 
     assert "hunter2" not in repr(_Write("A", "hunter2", SecretReference.parse("a")))
 

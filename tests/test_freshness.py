@@ -20,9 +20,9 @@ from asecretcache import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._backoff import Backoff
-from asecretcache._deadline import Deadline, invocation_deadline
-from asecretcache._policy import back_off
+from asecretcache._core.backoff import Backoff
+from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.freshness import back_off
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

@@ -20,13 +20,13 @@ from asecretcache import (
     SecretCache,
     SecretRequest,
     SecretUnavailableError,
-    _runner,
     async_handler,
     get_secret,
 )
-from asecretcache import _handler as handler_module
-from asecretcache._default import set_default_cache
-from asecretcache._runner import Invocations, invocations
+from asecretcache._lambda import handler as handler_module
+from asecretcache._lambda import loop as _runner
+from asecretcache._lambda.default import set_default_cache
+from asecretcache._lambda.loop import Invocations, invocations
 from asecretcache.testing import InMemorySource, ManualClock
 
 NAME, VALUE = "prod/db", "hunter2"

@@ -21,24 +21,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 # From the lowest up. A module imports from its own layer, without cycles, and from those below.
 LAYERS = (
-    {"_errors"},
-    {"_secret", "_reference", "_reading"},
-    {
-        "_policy",
-        "_backoff",
-        "_store",
-        "_stats",
-        "_deadline",
-        "_timer",
-        "_flight",
-        "_carrier",
-        "_singleflight",
-        "_reader",
-    },
+    {"_exceptions"},
+    {"_models", "_references", "_reading"},
+    {"_core"},
     {"_sources", "testing"},
-    {"_cache", "_rotation", "_inject"},
-    {"_default"},
-    {"_runner", "_handler"},
+    {"_cache", "_inject"},
+    {"_lambda"},
     {""},
 )
 

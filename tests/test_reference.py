@@ -8,7 +8,7 @@ import pytest
 
 from asecretcache import ConfigurationError, Secret, SecretFormatError
 from asecretcache._reading import read_json
-from asecretcache._reference import SecretReference
+from asecretcache._references import SecretReference
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf"
 CANARY = "canary-hunter2"

@@ -20,7 +20,7 @@ from asecretcache import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._deadline import Deadline, invocation_deadline
+from asecretcache._core.deadline import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
@@ -71,7 +71,7 @@ def sped_up(cache: SecretCache, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
         clock.advance(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("asecretcache._rotation.asyncio.sleep", pass_quickly)
+    monkeypatch.setattr("asecretcache._core.rotation.asyncio.sleep", pass_quickly)
     return clock
 
 

@@ -25,14 +25,14 @@ from asecretcache import (
     SecretRequest,
     SecretUnavailableError,
     _cache,
-    _default,
     get_default_cache,
 )
-from asecretcache._deadline import Deadline, invocation_deadline
-from asecretcache._flight import Flight
-from asecretcache._reference import SecretReference
-from asecretcache._singleflight import READ
-from asecretcache._timer import FetchTimer
+from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.fetch import Flight
+from asecretcache._core.single_flight import READ
+from asecretcache._core.timeouts import FetchTimer
+from asecretcache._lambda import default as _default
+from asecretcache._references import SecretReference
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

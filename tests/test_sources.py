@@ -24,13 +24,13 @@ import pytest
 import uvloop
 from botocore.credentials import SSOProvider
 
-from asecretcache import _errors as ours
-from asecretcache._secret import SecretRequest
-from asecretcache._sources import _client
-from asecretcache._sources._direct import DirectSource
-from asecretcache._sources._protocol import BatchSource, SecretSource, WarmableSource
-from asecretcache._sources._secrets_manager import SecretsManagerSource
-from asecretcache._timer import FetchTimer, fetch_timer
+from asecretcache import _exceptions as ours
+from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._models import SecretRequest
+from asecretcache._sources import loop_clients as _client
+from asecretcache._sources.direct.source import DirectSource
+from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
+from asecretcache._sources.sdk.source import SecretsManagerSource
 from moto_server import REGION, SESSION_TOKEN, MotoServer
 from raw_server import GOOD, RawServer, http
 
@@ -865,7 +865,7 @@ def test_a_fork_leaves_the_parent_s_client_alone(aws_raw: RawServer, any_source:
     """The child fetches with a client of its own, and the parent's connection works on; neither says a word."""
     code = f"""
 import asyncio, gc, os, sys, {loop_of}
-from asecretcache._secret import SecretRequest
+from asecretcache._models import SecretRequest
 from asecretcache import {any_source.__name__} as Source
 source, loop = Source(), {loop_of}.new_event_loop()
 def fetch(loop):

@@ -23,7 +23,7 @@ from asecretcache import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._sources._mapping import to_batch
+from asecretcache._sources.error_mapping import to_batch
 from moto_server import MotoServer
 from raw_server import RawServer
 

@@ -30,11 +30,19 @@ from botocore.credentials import EnvProvider
 from botocore.httpsession import DEFAULT_CA_BUNDLE, get_cert_path
 
 from asecretcache import ConfigurationError, DirectSource, SecretsManagerSource, SecretUnavailableError
-from asecretcache._secret import SecretRequest
-from asecretcache._sources import _http_message, _plain_case, _retries, _trust
-from asecretcache._sources._credentials import ContainerCredentials
-from asecretcache._sources._direct_client import DirectClient
-from asecretcache._sources._failures import (
+from asecretcache._models import SecretRequest
+from asecretcache._sources import retry_quota as _retries
+from asecretcache._sources.direct import environment as _plain_case
+from asecretcache._sources.direct import http_message as _http_message
+from asecretcache._sources.direct import tls as _trust
+from asecretcache._sources.direct.client import DirectClient
+from asecretcache._sources.direct.connection_pool import Connections
+from asecretcache._sources.direct.credentials import ContainerCredentials
+from asecretcache._sources.direct.environment import ELSEWHERE, PlainCase, find_plain_case
+from asecretcache._sources.direct.http_message import Request, Response
+from asecretcache._sources.direct.origin import Origin
+from asecretcache._sources.direct.tls import Trust
+from asecretcache._sources.exceptions import (
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -42,11 +50,6 @@ from asecretcache._sources._failures import (
     SSLError,
     TransportError,
 )
-from asecretcache._sources._http import Connections
-from asecretcache._sources._http_message import Request, Response
-from asecretcache._sources._origin import Origin
-from asecretcache._sources._plain_case import ELSEWHERE, PlainCase, find_plain_case
-from asecretcache._sources._trust import Trust
 from raw_server import ARN, GOOD, RawServer, http
 
 NAME = SecretRequest("name")
@@ -426,11 +429,8 @@ print(*heavy & sys.modules.keys())
 def test_without_httptools_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """At construction, whatever the case will be."""
     for name in list(sys.modules):
-        if name == "httptools" or name.startswith(
-            ("httptools.", "asecretcache._sources._direct_client", "asecretcache._sources._http")
-        ):
+        if name == "httptools" or name.startswith(("httptools.", "asecretcache._sources.direct.")):
             monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "asecretcache._sources._credentials")
     monkeypatch.setitem(sys.modules, "httptools", None)  # How Python marks what can't be imported.
 
     with pytest.raises(ConfigurationError, match=r"pip install asecretcache\[direct\]"):
@@ -758,7 +758,7 @@ async def test_what_a_fetch_of_credentials_was_ended_with_shows_no_token(
         await task
 
     printed = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "_credentials.py" in printed
+    assert "credentials.py" in printed
     assert "canary" not in printed
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore import exceptions as sdk
 
-from asecretcache import _errors as ours
-from asecretcache._secret import SecretRequest
-from asecretcache._sources._mapping import nonsense, to_code_error, to_error, to_secret
+from asecretcache import _exceptions as ours
+from asecretcache._models import SecretRequest
+from asecretcache._sources.error_mapping import nonsense, to_code_error, to_error, to_secret
 
 CANARY = "canary-value"
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf"

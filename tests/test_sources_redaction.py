@@ -10,11 +10,11 @@ from typing import Any
 import aioboto3
 import pytest
 
-from asecretcache._errors import SecretCacheError
-from asecretcache._secret import SecretRequest
-from asecretcache._sources._direct import DirectSource
-from asecretcache._sources._redaction import LOGGERS, redacted
-from asecretcache._sources._secrets_manager import SecretsManagerSource
+from asecretcache._exceptions import SecretCacheError
+from asecretcache._models import SecretRequest
+from asecretcache._sources.direct.source import DirectSource
+from asecretcache._sources.log_redaction import LOGGERS, redacted
+from asecretcache._sources.sdk.source import SecretsManagerSource
 from moto_server import SESSION_TOKEN, MotoServer
 from raw_server import RawServer
 

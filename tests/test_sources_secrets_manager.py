@@ -24,12 +24,13 @@ from aiobotocore.config import AioConfig
 from botocore.config import Config
 from botocore.loaders import JSONFileLoader, Loader
 
-from asecretcache import _errors as ours
-from asecretcache._secret import SecretRequest
-from asecretcache._sources import _client, _sdk
-from asecretcache._sources._client import LoopClients
-from asecretcache._sources._secrets_manager import SecretsManagerSource
-from asecretcache._timer import FetchTimer, fetch_timer
+from asecretcache import _exceptions as ours
+from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._models import SecretRequest
+from asecretcache._sources import loop_clients as _client
+from asecretcache._sources.loop_clients import LoopClients
+from asecretcache._sources.sdk import client_factory as _sdk
+from asecretcache._sources.sdk.source import SecretsManagerSource
 from raw_server import GOOD, RawServer
 
 CANARY = "canary-value"
@@ -126,7 +127,7 @@ async def test_a_client_of_one_s_own_is_used() -> None:
 def test_importing_it_loads_nothing_of_the_sdk() -> None:
     """The module and its construction are free of aioboto3, botocore and aiohttp."""
     code = (
-        "import sys; from asecretcache._sources._secrets_manager import SecretsManagerSource as S; "
+        "import sys; from asecretcache._sources.sdk.source import SecretsManagerSource as S; "
         "S(region_name='eu-west-1', endpoint_url='http://x'); "
         "sys.exit(bool({'aioboto3', 'aiobotocore', 'boto3', 'botocore', 'aiohttp'} & set(sys.modules)))"
     )

@@ -12,7 +12,7 @@ from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asecretcache._sources._sigv4 import Credentials, authorization
+from asecretcache._sources.direct.sigv4 import Credentials, authorization
 
 TIME = "20150830T123600Z"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

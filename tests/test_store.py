@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asecretcache import ConfigurationError, Secret, SecretRequest, _policy
-from asecretcache._policy import FreshnessPolicy, is_fresh
-from asecretcache._store import Entry, Store
+from asecretcache import ConfigurationError, Secret, SecretRequest
+from asecretcache._core import freshness as _policy
+from asecretcache._core.entries import Entry, Store
+from asecretcache._core.freshness import FreshnessPolicy, is_fresh
 
 
 def entry(started: int, expires_at: float = math.inf) -> Entry:
@@ -103,7 +104,7 @@ def test_storing_again_and_again_keeps_memory_flat() -> None:
 MILLION = """
 import math, resource, sys
 from asecretcache import Secret, SecretRequest
-from asecretcache._store import Entry, Store
+from asecretcache._core.entries import Entry, Store
 
 store, peaks = Store(1024), []
 for number in range(1_000_000):

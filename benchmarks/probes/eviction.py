@@ -10,7 +10,7 @@ import sys
 import time
 
 from asecretcache import Secret, SecretRequest
-from asecretcache._store import Entry, Store
+from asecretcache._core.entries import Entry, Store
 
 PUTS = 20_000
 SIZES = {"no eviction": 10_000_000, "16": 16, "1,024": 1_024, "65,536": 65_536}

@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from asecretcache._errors import ConfigurationError
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._models import Secret, SecretRequest
 from asecretcache._reading import read_json
-from asecretcache._secret import Secret, SecretRequest
 
 _ARN_PARTS: Final = 7
 _MAX_PARTS: Final = 4

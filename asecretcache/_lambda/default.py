@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from asecretcache._cache import SecretCache
-from asecretcache._errors import ConfigurationError, SecretFormatError
-from asecretcache._policy import seconds
-from asecretcache._reference import SecretReference
-from asecretcache._sources._direct import DirectSource
-from asecretcache._sources._protocol import SecretSource
+from asecretcache._core.freshness import seconds
+from asecretcache._exceptions import ConfigurationError, SecretFormatError
+from asecretcache._references import SecretReference
+from asecretcache._sources.direct.source import DirectSource
+from asecretcache._sources.protocols import SecretSource
 
 SECRET_ID: Final = "SECRET_ID"
 STORED_SECRET: Final = "STORED_SECRET"

@@ -18,13 +18,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from asecretcache._carrier import MAX_BATCH, BatchCarrier, Carrier, Fetches
-from asecretcache._deadline import invocation_deadline
-from asecretcache._errors import ConfigurationError, SecretCacheError
-from asecretcache._flight import Flight, current_carrier
-from asecretcache._secret import SecretRequest
-from asecretcache._stats import Counters
-from asecretcache._timer import FetchTimer
+from asecretcache._core.deadline import invocation_deadline
+from asecretcache._core.fetch import Flight, current_carrier
+from asecretcache._core.fetch_task import MAX_BATCH, BatchCarrier, Carrier, Fetches
+from asecretcache._core.stats import Counters
+from asecretcache._core.timeouts import FetchTimer
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._models import SecretRequest
 
 _logger: Final = logging.getLogger("asecretcache")
 

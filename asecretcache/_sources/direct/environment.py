@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Final, NamedTuple
 
-from asecretcache._sources._origin import Origin
+from asecretcache._sources.direct.origin import Origin
 
 # By what comes before a region's direction and number, as the partitions.json of botocore has the regions.
 _SUFFIXES: Final = {

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from asecretcache._errors import ConfigurationError, SecretCacheError
-from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._sdk import SdkClients
-from asecretcache._sources._secrets_manager import SecretsManagerSource
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._models import Secret, SecretRequest
+from asecretcache._sources.sdk.client_factory import SdkClients
+from asecretcache._sources.sdk.source import SecretsManagerSource
 
 _logger: Final = logging.getLogger("asecretcache")
 
@@ -84,7 +84,7 @@ class _Opener:
         try:
             # Here rather than at the first fetch: an import in INIT costs no invocation anything, and if it fails,
             # it does so where it is developed, not where it first is the plain case.
-            from asecretcache._sources._direct_client import DirectClient
+            from asecretcache._sources.direct.client import DirectClient
         except ModuleNotFoundError as exc:
             raise ConfigurationError("DirectSource needs httptools: pip install asecretcache[direct]") from exc
         self._client = DirectClient
@@ -94,7 +94,7 @@ class _Opener:
 
     def open(self) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a new client."""
-        from asecretcache._sources._plain_case import find_plain_case
+        from asecretcache._sources.direct.environment import find_plain_case
 
         case = find_plain_case(*self._arguments)
         if not isinstance(case, str):

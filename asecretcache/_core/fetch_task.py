@@ -8,16 +8,16 @@ from contextlib import ExitStack, suppress
 from contextvars import Context
 from typing import Any, Final, Protocol
 
-from asecretcache._errors import (
+from asecretcache._core.fetch import Flight, current_carrier
+from asecretcache._core.stats import Counters
+from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
     SecretCacheError,
     SecretUnavailableError,
 )
-from asecretcache._flight import Flight, current_carrier
-from asecretcache._secret import Secret, SecretRequest
-from asecretcache._stats import Counters
-from asecretcache._timer import FetchTimer, fetch_timer
+from asecretcache._models import Secret, SecretRequest
 
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html
 MAX_BATCH: Final = 20

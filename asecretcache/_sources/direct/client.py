@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from asecretcache._sources._credentials import ContainerCredentials, environment_credentials
-from asecretcache._sources._failures import (
+from asecretcache._sources.direct.connection_pool import Connections
+from asecretcache._sources.direct.credentials import ContainerCredentials, environment_credentials
+from asecretcache._sources.direct.environment import PlainCase
+from asecretcache._sources.direct.http_message import Request, Response
+from asecretcache._sources.direct.sigv4 import Credentials, authorization
+from asecretcache._sources.direct.tls import Trust
+from asecretcache._sources.exceptions import (
     ClientError,
     TransportError,
 )
-from asecretcache._sources._http import Connections
-from asecretcache._sources._http_message import Request, Response
-from asecretcache._sources._plain_case import PlainCase
-from asecretcache._sources._retries import ATTEMPTS, Retries, pause, timeouts
-from asecretcache._sources._sigv4 import Credentials, authorization
-from asecretcache._sources._trust import Trust
+from asecretcache._sources.retry_quota import ATTEMPTS, Retries, pause, timeouts
 
 _SERVICE: Final = "secretsmanager"
 _WHERE: Final = "AWS_EXECUTION_ENV"

@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from asecretcache._errors import ConfigurationError
-from asecretcache._secret import SecretRequest
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._models import SecretRequest
 
 _BACK_OFF_FIRST: Final = 2.0
 _BACK_OFF_LONGEST: Final = 60.0

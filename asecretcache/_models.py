@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never
 
-from asecretcache._errors import ConfigurationError, SecretFormatError
+from asecretcache._exceptions import ConfigurationError, SecretFormatError
 
 if TYPE_CHECKING:
     # In 3.11 its import takes 2 ms, of 60 that DirectSource starts in, and few read the date.

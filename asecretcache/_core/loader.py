@@ -7,10 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from asecretcache._backoff import Backoff
-from asecretcache._carrier import Fetches
-from asecretcache._deadline import current_deadline
-from asecretcache._errors import (
+from asecretcache._core.backoff import Backoff
+from asecretcache._core.deadline import current_deadline
+from asecretcache._core.entries import Entry, Store
+from asecretcache._core.fetch import Flight, wait_for_all
+from asecretcache._core.fetch_task import Fetches
+from asecretcache._core.freshness import FreshnessPolicy, is_fresh
+from asecretcache._core.single_flight import PREFETCH, READ, REFRESH, REVALIDATION, Purpose, SingleFlight
+from asecretcache._core.stats import CacheStats, Counters
+from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
     SecretCacheError,
@@ -19,12 +24,7 @@ from asecretcache._errors import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._flight import Flight, wait_for_all
-from asecretcache._policy import FreshnessPolicy, is_fresh
-from asecretcache._secret import Secret, SecretRequest
-from asecretcache._singleflight import PREFETCH, READ, REFRESH, REVALIDATION, Purpose, SingleFlight
-from asecretcache._stats import CacheStats, Counters
-from asecretcache._store import Entry, Store
+from asecretcache._models import Secret, SecretRequest
 
 _TRANSIENT: Final = (SecretUnavailableError, SecretThrottledError)
 _REVOKED: Final = (SecretNotFoundError, SecretAccessDeniedError, SecretDecryptionError)

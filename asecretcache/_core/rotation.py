@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
-from asecretcache._deadline import time_left
-from asecretcache._errors import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
-from asecretcache._policy import seconds
-from asecretcache._reader import Reader
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._core.deadline import time_left
+from asecretcache._core.freshness import seconds
+from asecretcache._core.loader import Reader
+from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
+from asecretcache._models import Secret, SecretRequest
 
 T = TypeVar("T")
 

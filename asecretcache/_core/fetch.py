@@ -9,9 +9,9 @@ from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
-from asecretcache._deadline import Deadline
-from asecretcache._errors import SecretCacheError, SecretUnavailableError
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._core.deadline import Deadline
+from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
+from asecretcache._models import Secret, SecretRequest
 
 # The order of the starts; one for the process, so that it goes on in the child of a fork, which has the values.
 _sequence: Final = itertools.count(1)

@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from asecretcache._sources._failures import CredentialRetrievalError, TransportError
-from asecretcache._sources._http import Connections
-from asecretcache._sources._http_message import Request
-from asecretcache._sources._origin import Origin
-from asecretcache._sources._sigv4 import Credentials
+from asecretcache._sources.direct.connection_pool import Connections
+from asecretcache._sources.direct.http_message import Request
+from asecretcache._sources.direct.origin import Origin
+from asecretcache._sources.direct.sigv4 import Credentials
+from asecretcache._sources.exceptions import CredentialRetrievalError, TransportError
 
 # As botocore has them: seconds before the end at which renewing is tried, and at which it must succeed; and how.
 _ADVISORY: Final = 15 * 60.0

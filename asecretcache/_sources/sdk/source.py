@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from asecretcache._errors import ConfigurationError, SecretCacheError
-from asecretcache._secret import Secret, SecretRequest
-from asecretcache._sources._client import LoopClients
-from asecretcache._sources._mapping import nonsense, to_batch, to_error, to_secret
-from asecretcache._sources._redaction import redacted
-from asecretcache._sources._sdk import SdkClients
-from asecretcache._timer import fetch_timer
+from asecretcache._core.timeouts import fetch_timer
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._models import Secret, SecretRequest
+from asecretcache._sources.error_mapping import nonsense, to_batch, to_error, to_secret
+from asecretcache._sources.log_redaction import redacted
+from asecretcache._sources.loop_clients import LoopClients
+from asecretcache._sources.sdk.client_factory import SdkClients
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from asecretcache._errors import SecretCacheError
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._exceptions import SecretCacheError
+from asecretcache._models import Secret, SecretRequest
 
 
 @runtime_checkable

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from asecretcache._sources._failures import ClientError, ConnectTimeoutError, ReadTimeoutError, TransportError
-from asecretcache._timer import fetch_timer
+from asecretcache._core.timeouts import fetch_timer
+from asecretcache._sources.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError, TransportError
 
 # One try of three, and room for the back-off between them, must fit into the time that a fetch has.
 ATTEMPTS: Final = 3

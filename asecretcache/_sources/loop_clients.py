@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol, runtime_checkable
 
-from asecretcache._errors import ConfigurationError
+from asecretcache._exceptions import ConfigurationError
 
 OpenClient = Callable[[], AbstractAsyncContextManager[Any]]
 _Loop = asyncio.AbstractEventLoop

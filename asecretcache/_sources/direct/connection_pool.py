@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from asecretcache._sources._client import MAX_IDLE, hush
-from asecretcache._sources._failures import (
+from asecretcache._sources.direct.http_message import Answer, Request, Response, encoded
+from asecretcache._sources.direct.origin import Origin
+from asecretcache._sources.direct.tls import Trust
+from asecretcache._sources.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     ReadTimeoutError,
     SSLError,
 )
-from asecretcache._sources._http_message import Answer, Request, Response, encoded
-from asecretcache._sources._origin import Origin
-from asecretcache._sources._trust import Trust
+from asecretcache._sources.loop_clients import MAX_IDLE, hush
 
 _STAGGER: Final = 0.25  # RFC 8305, section 8
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
-from asecretcache._deadline import current_deadline
-from asecretcache._default import forget_bootstrapped, get_default_cache, set_default_cache
-from asecretcache._errors import ConfigurationError
-from asecretcache._reference import SecretReference
-from asecretcache._runner import invocations
-from asecretcache._secret import SecretRequest
+from asecretcache._core.deadline import current_deadline
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._lambda.default import forget_bootstrapped, get_default_cache, set_default_cache
+from asecretcache._lambda.loop import invocations
+from asecretcache._models import SecretRequest
+from asecretcache._references import SecretReference
 
 _logger: Final = logging.getLogger("asecretcache")
 

@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Final
 
-from asecretcache._errors import ConfigurationError
-from asecretcache._sources._client import mended
-from asecretcache._sources._retries import ATTEMPTS, timeouts
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._sources.loop_clients import mended
+from asecretcache._sources.retry_quota import ATTEMPTS, timeouts
 
 _SERVICE: Final = "secretsmanager"
 

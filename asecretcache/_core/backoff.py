@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
-from asecretcache._errors import SecretCacheError, SecretThrottledError
-from asecretcache._policy import back_off
+from asecretcache._core.freshness import back_off
+from asecretcache._exceptions import SecretCacheError, SecretThrottledError
 
 _THROTTLED_SECONDS: Final = 1.0
 

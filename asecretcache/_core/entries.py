@@ -10,7 +10,7 @@ import heapq
 from collections import OrderedDict
 from typing import Any, Final
 
-from asecretcache._secret import Secret, SecretRequest
+from asecretcache._models import Secret, SecretRequest
 
 _HEAP_SLACK: Final = 2
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from asecretcache._errors import (
+from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
     SecretCacheError,
@@ -19,7 +19,7 @@ from asecretcache._errors import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._secret import ARN_SUFFIX, Secret, SecretRequest
+from asecretcache._models import ARN_SUFFIX, Secret, SecretRequest
 
 
 class _Meaning(NamedTuple):

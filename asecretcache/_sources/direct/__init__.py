@@ -1,0 +1,1 @@
+"""The source that signs and sends its calls without the SDK."""
