@@ -14,7 +14,9 @@ from __future__ import annotations
 from asecretcache._cache import SecretCache
 from asecretcache._core.stats import CacheStats
 from asecretcache._exceptions import (
+    CacheClosedError,
     ConfigurationError,
+    CredentialsError,
     SecretAccessDeniedError,
     SecretCacheError,
     SecretDecryptionError,
@@ -33,8 +35,10 @@ from asecretcache._sources.sdk.source import SecretsManagerSource
 
 __all__ = [
     "BatchSource",
+    "CacheClosedError",
     "CacheStats",
     "ConfigurationError",
+    "CredentialsError",
     "DirectSource",
     "LambdaHandler",
     "Secret",

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from asecretcache._core.deadline import time_left
 from asecretcache._core.fetch import Flight
 from asecretcache._core.fetch_task import Fetches
 from asecretcache._core.freshness import FreshnessPolicy, seconds
@@ -18,7 +17,7 @@ from asecretcache._core.loader import Answer, Outcome, Reader
 from asecretcache._core.rotation import Rotations
 from asecretcache._core.single_flight import SingleFlight
 from asecretcache._core.stats import CacheStats
-from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, time_left
 from asecretcache._exceptions import (
     ConfigurationError,
     SecretCacheError,
@@ -407,18 +406,18 @@ class SecretCache:
 
     async def _warm(self, source: WarmableSource) -> None:
         # What is made now is to have the time-outs that it would have if a fetch made it.
-        timer = FetchTimer(time_left(self._reader.fetch_timeout), self._now, self._reader.monotonic)
-        token = fetch_timer.set(timer)
+        timer = FetchTimeout(time_left(self._reader.fetch_timeout), self._now, self._reader.monotonic)
+        token = current_fetch_timeout.set(timer)
         try:
             async with timer.start():
                 await source.warm()
         except TimeoutError:
-            if not timer.has_expired:
+            if not timer.was_raised:
                 raise
         else:
             return
         finally:
-            fetch_timer.reset(token)
+            current_fetch_timeout.reset(token)
         raise SecretUnavailableError(f"preparing the source took longer than {timer.seconds:g} s")
 
     async def _read(

@@ -1,12 +1,14 @@
-"""The errors of the package, one tree.
+"""The package's exceptions, one tree.
 
 SecretCacheError
-├── ConfigurationError          no region, no credentials, expired token, wrong arguments, use after aclose
+├── ConfigurationError          no region, wrong arguments, a broken installation
+├── CacheClosedError            a cache or source is used after aclose()
+├── CredentialsError            no AWS credentials, or expired or refused ones
 ├── SecretNotFoundError         no such secret or version, or it is marked for deletion
-├── SecretAccessDeniedError     IAM, a resource policy or an endpoint policy says no
-├── SecretDecryptionError       KMS says no
+├── SecretAccessDeniedError     IAM, a resource policy or an endpoint policy denies the call
+├── SecretDecryptionError       KMS denies or can't decrypt
 ├── SecretThrottledError        too many calls; transient
-├── SecretUnavailableError      timeouts, connections, 5xx, answers that make no sense; transient
+├── SecretUnavailableError      time-out, no connection, 5xx, malformed response; transient
 ├── SecretFormatError           not JSON, no such key, text asked of a binary secret
 └── SecretErrorGroup            several secrets failed; also an ExceptionGroup
 """
@@ -18,17 +20,20 @@ from typing import Self
 
 
 class SecretCacheError(Exception):
-    """Base of all errors of this package; raised itself for an AWS code that has no class of its own.
+    """Base class; raised itself for an AWS error code that has no class of its own.
 
     Attributes:
-        secret_id: the secret it is about, as it was asked for, or None.
-        code: AWS's error code, or None where AWS said nothing.
+        secret_id: the secret as the caller named it, or None.
+        code: AWS's error code, or None if AWS didn't respond.
         request_id: AWS's request id, for a support case, or None.
+        is_transient: whether a later call may succeed with nothing changed. While it does not, stale values are served
+            as ``stale_if_error`` allows.
     """
 
     secret_id: str | None
     code: str | None
     request_id: str | None
+    is_transient: bool = False
 
     def __init__(
         self,
@@ -44,32 +49,44 @@ class SecretCacheError(Exception):
         self.request_id = request_id
 
     def _copy(self) -> Self:
-        """Return a twin without a traceback: each waiter raises its own, so that none grows with the waiters."""
-        # __init__ is left out: a subclass of a user's own may ask for other arguments.
-        twin = type(self).__new__(type(self), *self.args)
-        twin.__dict__.update(self.__dict__)
-        if "__notes__" in twin.__dict__:
-            twin.__notes__ = list(twin.__notes__)
-        twin.__cause__ = self.__cause__
-        return twin
+        """Return a copy without a traceback, so that each waiter raises an instance of its own."""
+        # Not by __init__: a subclass of a user's may take other arguments.
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        if "__notes__" in copy.__dict__:
+            copy.__notes__ = list(copy.__notes__)
+        copy.__cause__ = self.__cause__
+        return copy
 
     def _asked_for(self, secret_id: str) -> Self:
-        """Return a twin for who asked for a secret by this id, whichever the fetch was by."""
-        twin = self._copy()
-        twin.secret_id = secret_id
-        return twin
+        """Return a copy whose secret_id is the id that the caller used."""
+        copy = self._copy()
+        copy.secret_id = secret_id
+        return copy
 
     def _about(self, secret_id: str) -> SecretCacheError:
-        """Return a twin that names the secret, where the error of a batch names none."""
-        twin = self._copy()
+        """Return a copy that names the secret; the error of a whole batch names none."""
+        copy = self._copy()
         if self.secret_id is None:
-            twin.secret_id = secret_id
-            twin.args = (f"secret {secret_id!r}, in a batch: {self}",)
-        return twin
+            copy.secret_id = secret_id
+            copy.args = (f"secret {secret_id!r}, in a batch: {self}",)
+        return copy
 
 
 class ConfigurationError(SecretCacheError):
-    """The caller, the environment or the AWS configuration must be changed; trying again doesn't help."""
+    """The code, the environment or the AWS configuration must change; trying again doesn't help."""
+
+
+class CacheClosedError(SecretCacheError):
+    """The cache or the source was used after ``aclose()``."""
+
+
+class CredentialsError(SecretCacheError):
+    """There are no AWS credentials, or they have expired, or AWS refuses them.
+
+    Missing and expired credentials are transient once the source has had good ones. Refused ones never are: a value
+    that was read with a revoked key is not served beyond its ttl.
+    """
 
 
 class SecretNotFoundError(SecretCacheError):
@@ -81,25 +98,30 @@ class SecretAccessDeniedError(SecretCacheError):
 
 
 class SecretDecryptionError(SecretCacheError):
-    """Secrets Manager couldn't decrypt the value: the KMS key is disabled, gone or not permitted."""
+    """Secrets Manager couldn't decrypt the value: the KMS key is disabled, deleted or not permitted."""
 
 
 class SecretThrottledError(SecretCacheError):
     """Secrets Manager refused the call because there were too many; transient."""
 
+    is_transient = True
+
 
 class SecretUnavailableError(SecretCacheError):
-    """The value could not be had now (time-out, connection, 5xx, an answer that makes no sense); transient."""
+    """The secret can't be fetched at present: time-out, no connection, 5xx, malformed response; transient."""
+
+    is_transient = True
 
 
 class SecretFormatError(SecretCacheError):
-    """The value was had, but isn't of the form that was asked for."""
+    """The secret was fetched, but its value doesn't have the form that was asked for."""
 
 
 class SecretErrorGroup(SecretCacheError, ExceptionGroup[SecretCacheError]):
-    """Several secrets were asked for and some could not be had; ``exceptions`` holds an error for each of those.
+    """Several secrets were asked for and some failed; ``exceptions`` holds an error for each of those.
 
-    Catch it as SecretCacheError, or take it apart with ``except*``.
+    Catch it as SecretCacheError, or split it with ``except*``. Its text includes the text of each member, since
+    Lambda's log doesn't show the members. It is transient if all its members are.
     """
 
     def __new__(cls, message: str, exceptions: Sequence[SecretCacheError]) -> Self:
@@ -110,12 +132,19 @@ class SecretErrorGroup(SecretCacheError, ExceptionGroup[SecretCacheError]):
         super().__init__(message)
         # As ExceptionGroup has them, so that it can be copied.
         self.args = (message, exceptions)
+        self.is_transient = all(error.is_transient for error in exceptions)
 
     def derive(self, excs: Sequence[SecretCacheError], /) -> SecretErrorGroup:  # type: ignore[override]  # ours alone
         """Return a group of the same kind, as ``split`` and ``except*`` need it."""
         return SecretErrorGroup(self.message, excs)
 
     @classmethod
-    def _of(cls, errors: Sequence[SecretCacheError], asked: int) -> Self:
-        names = ", ".join(repr(error.secret_id) for error in errors)
-        return cls(f"{len(errors)} of {asked} secrets could not be had: {names}", errors)
+    def _of(cls, errors: Sequence[SecretCacheError], total: int) -> Self:
+        texts = "; ".join(map(_named, errors))
+        return cls(f"{len(errors)} of {total} secrets failed: {texts}", errors)
+
+
+def _named(error: SecretCacheError) -> str:
+    """Return the error's text on one line, with the secret's id in it."""
+    text, subject = " ".join(str(error).split()), repr(error.secret_id)
+    return text if error.secret_id is None or subject in text else f"secret {subject}: {text}"

@@ -40,10 +40,10 @@ from asecretcache import (
     SecretUnavailableError,
 )
 from asecretcache._core import freshness as _policy
-from asecretcache._core.deadline import Deadline, invocation_deadline
 from asecretcache._core.entries import Entry
 from asecretcache._core.fetch import Flight
 from asecretcache._core.single_flight import READ, REVALIDATION, Purpose
+from asecretcache._core.timeouts import Deadline, invocation_deadline
 from vault import CURRENT, FOREIGN, PREVIOUS, Behaviour, Call, Kept, Value, Vault, VaultSource
 from virtual_loop import StuckError, VirtualLoop, VirtualTime
 

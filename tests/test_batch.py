@@ -22,7 +22,7 @@ from asecretcache import (
     SecretUnavailableError,
     _cache,
 )
-from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
@@ -346,7 +346,7 @@ async def test_a_batch_and_its_single_gets_share_one_time_out(source: InMemorySo
     # A source that counts the time in line for a slot apart changes nothing of it.
     for each in timers:
         each.pause()
-        each.restart()
+        each.resume()
         assert each._timeout.when() == due
     for outcome in (await many).values():
         assert isinstance(outcome, SecretUnavailableError)

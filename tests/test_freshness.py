@@ -21,8 +21,8 @@ from asecretcache import (
     SecretUnavailableError,
 )
 from asecretcache._core.backoff import Backoff
-from asecretcache._core.deadline import Deadline, invocation_deadline
 from asecretcache._core.freshness import back_off
+from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

@@ -20,7 +20,7 @@ from asecretcache import (
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 

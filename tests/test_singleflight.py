@@ -27,10 +27,9 @@ from asecretcache import (
     _cache,
     get_default_cache,
 )
-from asecretcache._core.deadline import Deadline, invocation_deadline
 from asecretcache._core.fetch import Flight
 from asecretcache._core.single_flight import READ
-from asecretcache._core.timeouts import FetchTimer
+from asecretcache._core.timeouts import Deadline, FetchTimeout, invocation_deadline
 from asecretcache._lambda import default as _default
 from asecretcache._references import SecretReference
 from asecretcache.testing import InMemorySource, ManualClock
@@ -760,15 +759,15 @@ async def test_after_a_fork_nothing_leads_to_the_flights_of_the_parent(
 async def test_time_in_line_is_not_time_of_the_fetch() -> None:
     """While it waits for a slot a fetch isn't overdue, however long that takes; its time begins with the slot."""
     clock = ManualClock()
-    timer = FetchTimer(10, clock, clock)
+    timer = FetchTimeout(10, clock, clock)
     timer.pause()
     clock.advance(1000)
-    assert not timer.is_overdue()
+    assert not timer.has_expired()
 
-    timer.restart()
-    assert not timer.is_overdue()
+    timer.resume()
+    assert not timer.has_expired()
     clock.advance(11)
-    assert timer.is_overdue()
+    assert timer.has_expired()
 
 
 def test_a_forked_childs_fetches_replace_what_it_inherited(cache: SecretCache, source: InMemorySource) -> None:

@@ -25,7 +25,7 @@ import uvloop
 from botocore.credentials import SSOProvider
 
 from asecretcache import _exceptions as ours
-from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from asecretcache._models import SecretRequest
 from asecretcache._sources import loop_clients as _client
 from asecretcache._sources.direct.source import DirectSource
@@ -347,12 +347,12 @@ async def test_an_answer_that_makes_no_sense_tells_nothing(
 async def test_a_hung_endpoint_is_given_up(aws_raw: RawServer, source_class: Source) -> None:
     """An endpoint that never answers is SecretUnavailableError after the SDK's attempts, each a part of the timer."""
     aws_raw.hang()
-    timer = fetch_timer.set(FetchTimer(0.15, time.time, time.monotonic))
+    timer = current_fetch_timeout.set(FetchTimeout(0.15, time.time, time.monotonic))
     source = source_class()
 
     error = await failure(source)
 
-    fetch_timer.reset(timer)
+    current_fetch_timeout.reset(timer)
     assert type(error) is ours.SecretUnavailableError
     assert type(error.__cause__).__name__ == "ReadTimeoutError"
     assert len(aws_raw.requests) == 3

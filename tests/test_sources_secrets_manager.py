@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.loaders import JSONFileLoader, Loader
 
 from asecretcache import _exceptions as ours
-from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from asecretcache._models import SecretRequest
 from asecretcache._sources import loop_clients as _client
 from asecretcache._sources.loop_clients import LoopClients
@@ -270,14 +270,14 @@ async def turns() -> None:
 async def test_waiting_for_a_slot_stops_the_timer() -> None:
     """No more than max_concurrency calls are under way; the timers of the others start when they get a slot."""
 
-    class Timer(FetchTimer):
+    class Timer(FetchTimeout):
         events: list[str]
 
         def pause(self) -> None:
             self.events.append("pause")
 
-        def restart(self) -> None:
-            self.events.append("restart")
+        def resume(self) -> None:
+            self.events.append("resume")
 
     gate = Gate()
     source = SecretsManagerSource(client_factory=gate, max_concurrency=1)
@@ -285,18 +285,18 @@ async def test_waiting_for_a_slot_stops_the_timer() -> None:
 
     async def one(timer: Timer) -> None:
         timer.events = []
-        fetch_timer.set(timer)
+        current_fetch_timeout.set(timer)
         await source.fetch(NAME)
 
     tasks = [asyncio.create_task(one(timer)) for timer in timers]
     await turns()
     assert gate.under_way == 1
-    assert [timer.events for timer in timers] == [["pause", "restart"], ["pause"]]
+    assert [timer.events for timer in timers] == [["pause", "resume"], ["pause"]]
 
     gate.go.set()
     await asyncio.gather(*tasks)
     await source.aclose()
-    assert timers[1].events == ["pause", "restart"]
+    assert timers[1].events == ["pause", "resume"]
     assert gate.under_way == 2
 
 

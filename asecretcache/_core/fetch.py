@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
-from asecretcache._core.deadline import Deadline
+from asecretcache._core.timeouts import Deadline
 from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from asecretcache._core.fetch import Flight, current_carrier
 from asecretcache._core.stats import Counters
-from asecretcache._core.timeouts import FetchTimer, fetch_timer
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
@@ -50,7 +50,7 @@ class Tower(Protocol):
     def land(self, flight: Flight) -> None:
         """End a flight with the outcome that it has, or with none."""
 
-    def carry_singly(self, flights: Sequence[Flight], timer: FetchTimer, parent: Carrier | None) -> None:
+    def carry_singly(self, flights: Sequence[Flight], timer: FetchTimeout, parent: Carrier | None) -> None:
         """Give each of these flights a carrier of its own, within what is left of the time."""
 
     def deny_batches(self, error: SecretCacheError) -> None:
@@ -69,7 +69,7 @@ class Carrier:
     coroutine: Coroutine[Any, Any, None]
     task: asyncio.Task[None]
 
-    def __init__(self, tower: Tower, flights: list[Flight], timer: FetchTimer, parent: Carrier | None) -> None:
+    def __init__(self, tower: Tower, flights: list[Flight], timer: FetchTimeout, parent: Carrier | None) -> None:
         self.tower = tower
         self.flights = flights
         self.timer = timer
@@ -138,7 +138,7 @@ class Carrier:
     async def _outcome(self, fetch: Callable[[Any], Awaitable[Any]], what: object) -> object:
         """Return what the source returns or raises; its foreign exceptions told by type and place alone."""
         current_carrier.set(self)
-        fetch_timer.set(self.timer)
+        current_fetch_timeout.set(self.timer)
         try:
             async with self.timer.start():
                 return await fetch(what)
@@ -146,7 +146,7 @@ class Carrier:
             return exc.with_traceback(None)
         except Exception as exc:  # noqa: BLE001 - a source may raise anything, with the value in it: only the type is told
             blame = f"raised {type(exc).__name__} at {_origin(exc)}"
-            if isinstance(exc, TimeoutError) and self.timer.has_expired:
+            if isinstance(exc, TimeoutError) and self.timer.was_raised:
                 blame = f"took longer than {self.timer.seconds:g} s"
         secret_id = self.flights[0].request.secret_id if len(self.flights) == 1 else None
         return SecretUnavailableError(f"the fetch of {self._subject()} {blame}", secret_id=secret_id)

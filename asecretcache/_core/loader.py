@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from asecretcache._core.backoff import Backoff
-from asecretcache._core.deadline import current_deadline
 from asecretcache._core.entries import Entry, Store
 from asecretcache._core.fetch import Flight, wait_for_all
 from asecretcache._core.fetch_task import Fetches
 from asecretcache._core.freshness import FreshnessPolicy, is_fresh
 from asecretcache._core.single_flight import PREFETCH, READ, REFRESH, REVALIDATION, Purpose, SingleFlight
 from asecretcache._core.stats import CacheStats, Counters
+from asecretcache._core.timeouts import current_deadline
 from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
-from asecretcache._core.deadline import time_left
 from asecretcache._core.freshness import seconds
 from asecretcache._core.loader import Reader
+from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest
 

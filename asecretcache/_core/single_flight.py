@@ -18,11 +18,10 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from asecretcache._core.deadline import invocation_deadline
 from asecretcache._core.fetch import Flight, current_carrier
 from asecretcache._core.fetch_task import MAX_BATCH, BatchCarrier, Carrier, Fetches
 from asecretcache._core.stats import Counters
-from asecretcache._core.timeouts import FetchTimer
+from asecretcache._core.timeouts import FetchTimeout, invocation_deadline
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._models import SecretRequest
 
@@ -180,7 +179,7 @@ class SingleFlight:
             flight.loop is not asyncio.get_running_loop()
             or invocation_deadline.get() is not None
             or current_carrier.get() is not None
-            or flight.carrier.timer.is_overdue()
+            or flight.carrier.timer.has_expired()
         ):
             return False
         flight.joined += 1
@@ -191,13 +190,13 @@ class SingleFlight:
         """Whether a refresh is under way on the running loop that can be joined."""
         with self._lock:
             flight = self._of(asyncio.get_running_loop()).joinable.get((request, True))
-            return flight is not None and not flight.carrier.timer.is_overdue()
+            return flight is not None and not flight.carrier.timer.has_expired()
 
     def _find(self, airspace: _Airspace, request: SecretRequest, *, refresh: bool) -> Flight | None:
         for is_refresh in (True,) if refresh else (True, False):
             flight = airspace.joinable.get((request, is_refresh))
             if flight is not None:
-                if not flight.carrier.timer.is_overdue():
+                if not flight.carrier.timer.has_expired():
                     return flight
                 # It slept through a freeze. Its waiters are woken by its cancellation and come back for a new one.
                 flight.carrier.cancel()
@@ -226,10 +225,10 @@ class SingleFlight:
         for flight in flights:
             Carrier(self, [flight], self._timer(), parent).take_off(loop)
 
-    def _timer(self) -> FetchTimer:
-        return FetchTimer(self._timeout, self._clock, self.monotonic)
+    def _timer(self) -> FetchTimeout:
+        return FetchTimeout(self._timeout, self._clock, self.monotonic)
 
-    def carry_singly(self, flights: Sequence[Flight], timer: FetchTimer, parent: Carrier | None) -> None:
+    def carry_singly(self, flights: Sequence[Flight], timer: FetchTimeout, parent: Carrier | None) -> None:
         """Give each of these flights a carrier of its own, which has what is left of this timer's time."""
         with self._lock:
             for flight in flights:

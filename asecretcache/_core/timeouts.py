@@ -1,4 +1,4 @@
-"""How long one fetch may take, from the moment that it holds a slot of its source."""
+"""Until when a caller waits, and how long a fetch may take."""
 
 from __future__ import annotations
 
@@ -7,11 +7,45 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 
-class FetchTimer:
-    """The time-out of one fetch; a source that lets fetches wait in line stops it for as long as they do.
+class Deadline:
+    """When the current invocation has to answer: a time of its event loop's clock, or None once it is over.
 
-    It belongs to one task. The event loop's clock ends the fetch; the wall clock tells whether it slept through a
-    freeze, over which the loop's clock may have stood still.
+    The entry point sets it for the invocation's context and clears it at the end, so that a task which outlives its
+    invocation may wait as long as it likes. Fetches run in an empty context and don't see it.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: float) -> None:
+        self.at: float | None = at
+
+    def clear(self) -> None:
+        """Let the tasks that still hold the deadline wait without one."""
+        self.at = None
+
+
+invocation_deadline: ContextVar[Deadline | None] = ContextVar("asecretcache.invocation_deadline", default=None)
+
+
+def current_deadline() -> Deadline | None:
+    """Return the deadline of the current invocation; None outside of one and once it is over."""
+    deadline = invocation_deadline.get()
+    return None if deadline is None or deadline.at is None else deadline
+
+
+def time_left(seconds: float) -> float:
+    """Return ``seconds``, or the time until the current deadline if that is less."""
+    deadline = current_deadline()
+    if deadline is None or deadline.at is None:
+        return seconds
+    return min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()))
+
+
+class FetchTimeout:
+    """The time-out of one fetch, counted from when the fetch holds a slot of its source. It belongs to one task.
+
+    The event loop's clock ends the fetch. The wall clock and the monotonic clock tell whether the fetch slept through a
+    freeze of the environment, over which the loop's clock may have stood still.
     """
 
     __slots__ = ("_clock", "_ends_at", "_monotonic", "_started", "_timeout", "seconds")
@@ -25,43 +59,43 @@ class FetchTimer:
         self._ends_at: float | None = None
 
     def start(self) -> asyncio.Timeout:
-        """Return the time-out to enter, which ends at once what runs over."""
+        """Return the context manager that ends the fetch when its time is over."""
         self._timeout = asyncio.timeout(self.seconds) if self._ends_at is None else asyncio.timeout_at(self._ends_at)
         return self._timeout
 
     @property
-    def has_expired(self) -> bool:
-        """Whether the time-out has struck."""
+    def was_raised(self) -> bool:
+        """Whether the time-out has ended the fetch."""
         return self._timeout is not None and self._timeout.expired()
 
     def pause(self) -> None:
-        """Stop counting: the fetch waits for a slot."""
+        """Stop counting while the fetch waits for a slot."""
         if self._ends_at is None:
             self._started = None
             if self._timeout is not None:
                 self._timeout.reschedule(None)
 
-    def restart(self) -> None:
-        """Count from now: the fetch holds a slot."""
+    def resume(self) -> None:
+        """Count from now on: the fetch holds a slot."""
         if self._ends_at is None:
             self._started = (self._clock(), self._monotonic())
             if self._timeout is not None:
                 self._timeout.reschedule(asyncio.get_running_loop().time() + self.seconds)
 
-    def remainder(self) -> FetchTimer:
-        """Return a timer for another fetch that has only what is left of this one's time, slots or not."""
-        rest = FetchTimer(self.seconds, self._clock, self._monotonic)
+    def remainder(self) -> FetchTimeout:
+        """Return a time-out for another fetch that has what is left of this one's time, slots or not."""
+        rest = FetchTimeout(self.seconds, self._clock, self._monotonic)
         rest._started = self._started
         rest._ends_at = None if self._timeout is None else self._timeout.when()
         return rest
 
-    def is_overdue(self) -> bool:
-        """Whether by either clock the fetch ought to have ended: it slept, so its sockets can't be trusted."""
+    def has_expired(self) -> bool:
+        """Whether the fetch should have ended by either clock: it slept through a freeze."""
         if self._started is None:
             return False
         wall, monotonic = self._started
-        # The clocks are asked one after the other, as many may ask this at once.
+        # The monotonic clock is read only if it is needed: many waiters may ask this at once.
         return not -self.seconds <= self._clock() - wall <= self.seconds or self._monotonic() - monotonic > self.seconds
 
 
-fetch_timer: ContextVar[FetchTimer | None] = ContextVar("asecretcache.fetch_timer", default=None)
+current_fetch_timeout: ContextVar[FetchTimeout | None] = ContextVar("asecretcache.fetch_timeout", default=None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
-from asecretcache._core.deadline import current_deadline
+from asecretcache._core.timeouts import current_deadline
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.default import forget_bootstrapped, get_default_cache, set_default_cache
 from asecretcache._lambda.loop import invocations

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
-from asecretcache._core.deadline import Deadline, invocation_deadline
+from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache._exceptions import ConfigurationError
 
 T = TypeVar("T")

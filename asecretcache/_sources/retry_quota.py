@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from asecretcache._core.timeouts import fetch_timer
+from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache._sources.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError, TransportError
 
 # One try of three, and room for the back-off between them, must fit into the time that a fetch has.
@@ -34,7 +34,7 @@ _REFUND: Final = 1
 
 def timeouts() -> tuple[float, float]:
     """Return the seconds that one attempt of the current fetch may take to connect, and to wait for the answer."""
-    timer = fetch_timer.get()
+    timer = current_fetch_timeout.get()
     third = float("inf") if timer is None else timer.seconds / ATTEMPTS
     return min(_CONNECT_TIMEOUT, third), min(_READ_TIMEOUT, third)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from asecretcache._core.timeouts import fetch_timer
+from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._sources.error_mapping import nonsense, to_batch, to_error, to_secret
@@ -101,13 +101,13 @@ class SecretsManagerSource:
         cause: BaseException | None = None
         error: SecretCacheError
         # What a fetch waits for the others doesn't count as its own time.
-        timer = fetch_timer.get()
+        timer = current_fetch_timeout.get()
         if timer is not None:
             timer.pause()
         await here.slots.acquire()
         try:
             if timer is not None:
-                timer.restart()
+                timer.resume()
             with redacted():
                 client = await here.acquire()
                 try:
