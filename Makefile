@@ -53,7 +53,7 @@ bench: build/wheel.stamp build/bench/tools/bench.stamp ## Measure, and other cli
 	build/bench/tools/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ONLY)
 
 replay: $(VENV)/wheel.stamp ## Show what happens in one run of the simulation: make replay SEED=123
-	$(VENV)/bin/python tests/simulation.py $(SEED)
+	cd tests && ../$(VENV)/bin/python -m simulation.replay $(SEED)
 
 # Bounded in count, so in time: two to three minutes by default.
 INVOCATIONS := 10000
@@ -61,7 +61,7 @@ GETS := 1000000
 SEEDS := 8000
 
 soak: $(VENV)/wheel.stamp ## Use a cache for long and see that nothing is left over; GETS=, INVOCATIONS=, SEEDS=
-	$(VENV)/bin/python tests/soak.py --invocations $(INVOCATIONS) --gets $(GETS) --seeds $(SEEDS)
+	cd tests && ../$(VENV)/bin/python -m simulation.soak --invocations $(INVOCATIONS) --gets $(GETS) --seeds $(SEEDS)
 
 build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
 	rm -rf dist

@@ -1,34 +1,25 @@
-"""SecretCache: the public methods, over a Reader and a source."""
+"""SecretCache: the public methods and the hit path."""
 
 from __future__ import annotations
 
-import os
-import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from asecretcache._core.fetch import Flight
-from asecretcache._core.fetch_task import Fetches
-from asecretcache._core.freshness import FreshnessPolicy, seconds
-from asecretcache._core.loader import Answer, Outcome, Reader
+from asecretcache._core.entries import Entry, Field
+from asecretcache._core.fetch import Fetch, FetchReason
+from asecretcache._core.loader import Loader
+from asecretcache._core.options import CacheOptions
 from asecretcache._core.rotation import Rotations
-from asecretcache._core.single_flight import SingleFlight
 from asecretcache._core.stats import CacheStats
-from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, time_left
-from asecretcache._exceptions import (
-    ConfigurationError,
-    SecretCacheError,
-    SecretErrorGroup,
-    SecretFormatError,
-    SecretUnavailableError,
-)
+from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretErrorGroup
+from asecretcache._fork import after_fork
 from asecretcache._inject import injector
-from asecretcache._models import CURRENT, Secret, SecretRequest
-from asecretcache._reading import check_parser, read_as, read_json
-from asecretcache._references import SecretReference
+from asecretcache._models import Secret
+from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
 from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
 
@@ -36,26 +27,29 @@ T = TypeVar("T")
 
 
 class SecretCache:
-    """Secrets in memory, each fetched once: concurrent first gets share one call, later ones read a dict.
+    """Secrets in memory, each fetched once: concurrent first reads share one call, later reads look into a dict.
 
-    Any task, loop and thread may share a cache. Values are shared by all of them; a fetch under way and the client it
-    uses belong to one event loop, so threads with a loop each may fetch a secret once each at the very first.
+    Any task, loop and thread may share a cache. Values are shared by all of them. A running fetch and the client it
+    uses belong to one event loop, so threads with a loop each may fetch a secret once each at first.
 
-    Arguments:
+    Secrets are named by references, ``name-or-arn:json-key:version-stage:version-id``, trailing parts optional, as in
+    an ECS task definition. A name and the ARN of one secret are stored apart.
+
+    Args:
         source: where secrets come from; by default Secrets Manager, with boto3's own configuration. The cache closes
             it only if it made it.
-        ttl: seconds that a value is fresh; None: for as long as the process lives.
+        ttl: seconds for which a value is fresh; None: for as long as the process lives.
         ttl_by_secret: other ttls, by name or ARN.
         jitter: the fraction of the ttl, from 0 to 1, of which a random part is taken off each expiry, so that
             environments that started together don't fetch together.
-        stale_while_revalidate: seconds past its expiry for which a value is served at once, while it is fetched anew
-            in the background (RFC 5861).
+        stale_while_revalidate: seconds past its expiry for which a value is served at once, while it is refreshed in
+            the background (RFC 5861).
         stale_if_error: seconds past its expiry for which a value is served when Secrets Manager can't be reached,
-            fails or throttles (RFC 5861); never when it says that access is denied or the secret is gone.
+            fails or throttles (RFC 5861); never when access is denied or the secret is gone.
         fetch_timeout: seconds that a fetch may take, counted from when it holds one of the source's slots.
-        max_size: how many values are kept at most; the expired are evicted first, then the oldest.
-        batch: whether get_many, prefetch and what is built on them fetch up to 20 secrets with one call. It needs
-            another permission, secretsmanager:BatchGetSecretValue, and that call's quota is 100 a second in a region.
+        max_size: how many values are kept at most; the oldest is evicted first, unless it was read since.
+        batch: whether several secrets are fetched with one call per 20 of them. This needs another permission,
+            secretsmanager:BatchGetSecretValue, and that call's quota is 100 a second in a region.
         clock: returns the wall-clock time in seconds; for tests.
 
     Raises:
@@ -78,114 +72,153 @@ class SecretCache:
     ) -> None:
         if source is not None and not (isinstance(source, SecretSource) and not isinstance(source, type)):
             # Not its repr: what was given by mistake may hold secrets.
-            msg = f"source is an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
+            msg = f"source must be an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
             raise ConfigurationError(msg)
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
-            msg = f"max_size is a whole number of values, at least 1, not {max_size!r}"
-            raise ConfigurationError(msg)
-        if not isinstance(batch, bool):
-            msg = f"batch is True or False, not {type(batch).__name__}"
-            raise ConfigurationError(msg)
-        if clock is not None and not callable(clock):
-            msg = f"clock is a callable that returns seconds, such as time.time, not {type(clock).__name__}"
-            raise ConfigurationError(msg)
-        policy = FreshnessPolicy.of(
-            ttl,
-            jitter,
+        options = CacheOptions.checked(
+            ttl=ttl,
             ttl_by_secret=ttl_by_secret,
+            jitter=jitter,
             stale_while_revalidate=stale_while_revalidate,
             stale_if_error=stale_if_error,
-        )
-        fetch_timeout = seconds("fetch_timeout", fetch_timeout, remedy="give seconds above zero", zero=False)
-        self._source: SecretSource = SecretsManagerSource() if source is None else source
-        self._owns_source = source is None
-        fetch_batch = self._source.fetch_batch if isinstance(self._source, BatchSource) else None
-        if batch and fetch_batch is None:
-            msg = (
-                f"batch=True is for sources with the coroutine method fetch_batch, which {type(source).__name__} lacks"
-            )
-            raise ConfigurationError(msg)
-        self._now = clock or time.time
-        self._reader = Reader(
-            Fetches(self._source.fetch, fetch_batch),
-            policy,
-            clock=self._now,
             fetch_timeout=fetch_timeout,
             max_size=max_size,
             batch=batch,
+            clock=clock,
         )
-        self._store = self._reader.store
-        self._entries = self._store.entries
-        self._table = self._store.table
-        self._rotations = Rotations(self._reader, max_size)
+        self._source: SecretSource = SecretsManagerSource() if source is None else source
+        self._owns_source = source is None
+        fetch_batch = self._source.fetch_batch if batch and isinstance(self._source, BatchSource) else None
+        if batch and fetch_batch is None:
+            msg = f"batch=True needs a source with the coroutine method fetch_batch; {type(source).__name__} has none"
+            raise ConfigurationError(msg)
+        self._now = options.clock
+        self._loader = Loader(options, self._source.fetch, fetch_batch)
+        self._records = self._loader.store.records
+        self._rotations = Rotations(self._loader)
         _caches[id(self)] = self
+        after_fork(self._loader.reset_after_fork)
 
     async def get_secret(
-        self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None
+        self, reference: str, *, version_stage: str | None = None, version_id: str | None = None
     ) -> str:
-        """Return the text of a secret, from memory while it is fresh.
+        """Return the text of a secret, or of one key of its JSON, from memory while it is fresh.
 
-        Arguments:
-            secret_id: a name or an ARN.
-            version_stage: a staging label instead of AWSCURRENT.
-            version_id: a version's id; what is named so never expires.
+        Args:
+            reference: such as ``"prod/db"`` or ``"prod/db:password"``. A value of the JSON that isn't a string is
+                returned as JSON.
+            version_stage: a staging label instead of AWSCURRENT, unless the reference has one.
+            version_id: a version's id, unless the reference has one. What only an id names never expires.
 
         Raises:
-            SecretCacheError: one of its subclasses; SecretFormatError if the secret is binary.
+            SecretCacheError: one of its subclasses; SecretFormatError if the secret is binary, or has no such key.
         """
-        # The hit path: one look-up, one clock read. It falls through rather than awaiting inside the except clause,
-        # which would hang the KeyError on every error as its context.
+        # The hit path: one look-up and one clock. A running fetch that is found is never fresh, and a binary secret's
+        # entry has no text. The slow path begins after the except block, or its errors would have this one as context.
         try:
-            found = self._table[
-                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
+            found = self._records[
+                reference if version_stage is None and version_id is None else (reference, version_stage, version_id)
             ]
-            if found.born <= self._now() < found.expires_at and found.text is not None:
+            if found.started_at <= self._now() < found.expires_at:
+                text: str = found.text
                 found.hits += 1
-                return found.text  # type: ignore[no-any-return]  # only an Entry is ever fresh
-        except (KeyError, TypeError):
+                return text
+        except (KeyError, TypeError, AttributeError):
             found = None
-        # The short way for those who come while it is being fetched: a call or a coroutine more would be felt.
-        joined = None
-        if type(found) is Flight and self._reader.flights.join(found):
-            joined, waiter = found, found.enter()
+        secret: Secret | None = None
+        if type(found) is Fetch and self._loader.single_flight.try_join(found):
+            # As _join has it. Many readers may come at once, and one coroutine more takes them half as long again.
+            waiter = found.add_waiter()
             try:
                 await waiter
             except CancelledError:
-                joined.leave(waiter)
+                found.remove_waiter(waiter)
                 raise
-            if joined.secret is not None:
-                return joined.secret._text(secret_id)
-        return (await self._read_one(secret_id, version_stage, version_id, joined))._text(secret_id)
+            secret = found.secret or await self._loader.load(found.request, joined=found)
+        if secret is None:
+            parsed = parse_reference(reference, version_stage, version_id)
+            secret = await self._loader.load(parsed.request, name=parsed.name)
+        return self._text(secret, reference, version_stage, version_id)
+
+    async def get_secrets(self, *references: str) -> dict[str, str]:
+        """Return the texts of several secrets, or of keys of their JSON, by the references; fetched concurrently.
+
+        Args:
+            references: as get_secret takes them. Each secret is fetched once.
+
+        Raises:
+            SecretErrorGroup: with an error for each reference that failed; what was fetched is stored all the same.
+        """
+        texts = self._fresh_texts(references)
+        if texts is not None:
+            return texts
+        parsed = parse_several("get_secrets", references)
+        results = await self._loader.load_all([each.request for each in parsed])
+        texts = {}
+        # By identity: references to one secret share its error.
+        errors: dict[SecretCacheError, None] = {}
+        for each in parsed:
+            result = results[each.request]
+            try:
+                if isinstance(result, Secret):
+                    texts[each.text] = self._text(result, each.text)
+                else:
+                    errors[result] = None
+            except SecretCacheError as exc:
+                # Its traceback holds this frame, and so the texts.
+                errors[exc.with_traceback(None)] = None
+        if errors:
+            texts.clear()
+            raise SecretErrorGroup._of(list(errors), len({each.text for each in parsed}))
+        return texts
 
     async def get_secret_binary(
-        self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None
+        self, reference: str, *, version_stage: str | None = None, version_id: str | None = None
     ) -> bytes:
-        """Return the bytes of a binary secret; as get_secret otherwise."""
-        return (await self.get(secret_id, version_stage=version_stage, version_id=version_id))._bytes(secret_id)
+        """Return the bytes of a binary secret; otherwise as ``get``."""
+        secret = await self.get(reference, version_stage=version_stage, version_id=version_id)
+        return secret._bytes(parse_reference(reference).secret_id)
 
     async def get_json(
-        self,
-        secret_id: str,
-        key: str | None = None,
-        *,
-        version_stage: str | None = None,
-        version_id: str | None = None,
+        self, reference: str, key: str | None = None, *, version_stage: str | None = None, version_id: str | None = None
     ) -> Any:
         """Return the parsed JSON of a secret, or the value of one key of its object.
 
-        It is parsed anew for each caller, so nobody's changes reach anybody else.
+        Objects and arrays are parsed for each caller, so that no caller sees another caller's changes.
+
+        Args:
+            reference: as get_secret takes it.
+            key: the key, unless the reference has one. Only here may it have a colon.
+            version_stage: a staging label instead of AWSCURRENT, unless the reference has one.
+            version_id: a version's id, unless the reference has one.
 
         Raises:
-            SecretCacheError: one of its subclasses; SecretFormatError if it isn't JSON or there is no such key.
+            SecretCacheError: one of its subclasses; SecretFormatError if it isn't JSON or has no such key.
         """
+        secret: Secret | None = None
+        try:
+            found = self._records[reference if key is None else (reference, key)]
+            if version_stage is None and version_id is None and found.started_at <= self._now() < found.expires_at:
+                if type(found) is Field and found.value is not None:
+                    found.hits += 1
+                    return found.value
+                if type(found) is Entry:
+                    found.hits += 1
+                    secret = found.secret
+        except (KeyError, TypeError):
+            pass
+        if secret is not None:
+            return secret._json(reference, None)
         if key is not None and not isinstance(key, str):
-            msg = f"the key of get_json is a str or None, not {type(key).__name__}"
-            raise ConfigurationError(msg)
-        return read_json(await self.get(secret_id, version_stage=version_stage, version_id=version_id), secret_id, key)
+            raise ConfigurationError(f"the key of get_json must be a str or None, not {type(key).__name__}")
+        parsed = parse_reference(reference, version_stage, version_id, key)
+        secret = await self._loader.load(parsed.request, name=parsed.name)
+        if parsed.json_key is None:
+            return secret._json(parsed.secret_id, None)
+        return self._loader.select(parsed, secret).value
 
     async def get_as(
         self,
-        secret_id: str,
+        reference: str,
         parse: Callable[[str], T],
         *,
         version_stage: str | None = None,
@@ -193,284 +226,256 @@ class SecretCache:
     ) -> T:
         """Return what ``parse`` makes of the text of a secret, such as ``Settings.model_validate_json`` of pydantic.
 
-        It is parsed anew for each caller, so nobody's changes reach anybody else.
+        The text is parsed for each caller, so that no caller sees another caller's changes.
 
-        Arguments:
-            secret_id: a name or an ARN.
-            parse: a function of the text. Whatever it raises becomes a SecretFormatError that tells its type alone.
-            version_stage: a staging label instead of AWSCURRENT.
-            version_id: a version's id.
+        Args:
+            reference: as get_secret takes it.
+            parse: a function of the text. Whatever it raises becomes a SecretFormatError that tells only its type.
+            version_stage: a staging label instead of AWSCURRENT, unless the reference has one.
+            version_id: a version's id, unless the reference has one.
 
         Raises:
             SecretCacheError: one of its subclasses; SecretFormatError if ``parse`` raised or the secret is binary.
         """
         check_parser(parse)
-        secret = await self.get(secret_id, version_stage=version_stage, version_id=version_id)
-        return read_as(secret, secret_id, parse)
+        text = self.get_secret(reference, version_stage=version_stage, version_id=version_id)
+        return parse_text(await text, reference, parse)
 
-    async def get(self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret:
-        """Return the record of a secret: value, version, stages; as get_secret otherwise."""
+    async def get(self, reference: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret:
+        """Return the record of a secret: value, version, stages. A JSON key is refused; otherwise as get_secret."""
         # As get_secret has it.
         try:
-            found = self._table[
-                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
+            found = self._records[
+                reference if version_stage is None and version_id is None else (reference, version_stage, version_id)
             ]
-            if found.born <= self._now() < found.expires_at:
+            if type(found) is Entry and found.started_at <= self._now() < found.expires_at:
                 found.hits += 1
-                return found.secret  # type: ignore[no-any-return]  # as there
+                return found.secret
         except (KeyError, TypeError):
             found = None
-        joined = None
-        if type(found) is Flight and self._reader.flights.join(found):
-            joined, waiter = found, found.enter()
-            try:
-                await waiter
-            except CancelledError:
-                joined.leave(waiter)
-                raise
-            if joined.secret is not None:
-                return joined.secret
-        return await self._read_one(secret_id, version_stage, version_id, joined)
+        secret = await self._join(found) if type(found) is Fetch and ":" not in reference else None
+        if secret is not None:
+            return secret
+        return await self._loader.load(parse_reference(reference, version_stage, version_id).whole_request("get"))
 
-    async def _read_one(
-        self, secret_id: str, version_stage: str | None, version_id: str | None, joined: Flight | None
-    ) -> Secret:
-        if version_stage is not None and version_stage == CURRENT and version_id is None:
-            return await self.get(secret_id)
-        return (await self._reader.read(SecretRequest.of(secret_id, version_stage, version_id), joined)).secret
+    async def _join(self, fetch: Fetch) -> Secret | None:
+        """Return the secret of a running fetch; None if it can't be joined."""
+        if not self._loader.single_flight.try_join(fetch):
+            return None
+        waiter = fetch.add_waiter()
+        try:
+            await waiter
+        except CancelledError:
+            fetch.remove_waiter(waiter)
+            raise
+        return fetch.secret or await self._loader.load(fetch.request, joined=fetch)
 
     @overload
-    async def get_many(
-        self, secret_ids: Iterable[str], *, return_exceptions: Literal[False] = False
-    ) -> dict[str, Secret]: ...
+    async def get_many(self, *references: str, return_exceptions: Literal[False] = False) -> dict[str, Secret]: ...
     @overload
-    async def get_many(
-        self, secret_ids: Iterable[str], *, return_exceptions: bool
-    ) -> dict[str, Secret | SecretCacheError]: ...
-    async def get_many(
-        self, secret_ids: Iterable[str], *, return_exceptions: bool = False
-    ) -> dict[str, Secret] | dict[str, Secret | SecretCacheError]:
-        """Return several secrets by the ids asked for, fetched concurrently; what succeeds is cached in any case.
+    async def get_many(self, *references: str, return_exceptions: bool) -> dict[str, Secret | SecretCacheError]: ...
+    async def get_many(self, *references: str, return_exceptions: bool = False) -> dict[str, Any]:
+        """Return the records of several secrets by the references, fetched concurrently.
 
-        Arguments:
-            secret_ids: names or ARNs.
+        Args:
+            references: as ``get`` takes them. Each secret is fetched once.
             return_exceptions: whether an error stands in the result in its secret's place, instead of being raised.
 
         Raises:
-            SecretErrorGroup: with an error for each secret that could not be had.
+            SecretErrorGroup: with an error for each secret that failed; what was fetched is stored all the same.
         """
-        if isinstance(secret_ids, (str, bytes)) or not isinstance(secret_ids, Iterable):
-            msg = "get_many takes several secret ids: get_many(['a', 'b'])"
-            raise ConfigurationError(msg)
-        outcomes = await self._reader.read_many([SecretRequest.of(secret_id) for secret_id in secret_ids])
+        requests = {each.text: each.whole_request("get_many") for each in parse_several("get_many", references)}
+        results = await self._loader.load_all(requests.values())
         if not return_exceptions:
-            raise_failures(outcomes)
-        return {
-            request.secret_id: outcome if isinstance(outcome, SecretCacheError) else outcome.secret
-            for request, outcome in outcomes.items()
-        }
+            SecretErrorGroup._raise_from(results.values())
+        return {text: results[request] for text, request in requests.items()}
 
     async def refresh(
-        self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None
+        self, reference: str, *, version_stage: str | None = None, version_id: str | None = None
     ) -> Secret:
         """Fetch a secret now, whatever is stored, and return it; concurrent refreshes share one call.
 
-        Raises:
-            SecretCacheError: one of its subclasses; what is stored stays, and is served for as long as it is fresh.
-        """
-        return await self._reader.refresh(SecretRequest.of(secret_id, version_stage, version_id))
-
-    async def prefetch(self, *secret_ids: str) -> None:
-        """Fetch what isn't fresh in memory, concurrently; without ids prepare the source (imports, models, client).
+        Args:
+            reference: as ``get`` takes it.
+            version_stage: a staging label instead of AWSCURRENT, unless the reference has one.
+            version_id: a version's id, unless the reference has one.
 
         Raises:
-            SecretErrorGroup: with an error for each secret that could not be had.
-            SecretCacheError: without ids: why the source could not be prepared.
+            SecretCacheError: one of its subclasses; what is stored stays, and is served while it is fresh.
         """
-        await self._prefetch([SecretRequest.of(secret_id) for secret_id in secret_ids])
+        request = parse_reference(reference, version_stage, version_id).whole_request("refresh")
+        return await self._loader.load(request, FetchReason.REFRESH)
+
+    async def prefetch(self, *references: str) -> None:
+        """Fetch the secrets that aren't fresh in memory; without references prepare the source (imports, client).
+
+        Args:
+            references: as get_secret takes them; JSON keys are ignored.
+
+        Raises:
+            SecretErrorGroup: with an error for each secret that failed.
+            SecretCacheError: without references: why the source could not be prepared.
+        """
+        parsed = parse_several("prefetch", references)
+        self._loader.check_open()
+        if parsed:
+            # The first fetch prepares the source, within its own time.
+            requests = [each.request for each in parsed]
+            SecretErrorGroup._raise_from((await self._loader.load_all(requests, FetchReason.PREFETCH)).values())
+        elif isinstance(self._source, WarmableSource):
+            await self._loader.warm(self._source.warm)
 
     async def call_with_secret(
         self,
-        secret_id: str,
+        reference: str,
         function: Callable[[Secret], Awaitable[T]],
         *,
         refresh_on: type[Exception] | tuple[type[Exception], ...],
-        patience: float = 5.0,
+        refresh_timeout: float = 5.0,
     ) -> T:
-        """Return what ``await function(secret)`` returns, with a newer version if the one in memory is refused.
+        """Return what ``await function(secret)`` returns, with a newer version if the stored one is refused.
 
-        When the function raises ``refresh_on``, the secret is refreshed, with one call for all who ask at the same
-        time, and with none if a newer version is in memory already. If the version has changed, the function is called
-        once more. While it hasn't, it is refreshed again, less and less often: during a rotation the database may be
+        When the function raises ``refresh_on``, the secret is refreshed: with one call for all concurrent callers, and
+        with none if a newer version is in memory already. If the version has changed, the function is called once
+        more. While it hasn't, the secret is refreshed again with growing pauses: during a rotation the database may be
         ahead of the secret for a moment.
 
-        Arguments:
-            secret_id: a name or an ARN.
-            function: takes the Secret and connects with it, for example.
-            refresh_on: what it raises when the secret isn't valid any more.
-            patience: seconds to wait for another version; no longer than the invocation lasts.
+        Args:
+            reference: as ``get`` takes it.
+            function: takes the Secret, and connects with it, for example.
+            refresh_on: what the function raises when the secret is no longer valid.
+            refresh_timeout: seconds to wait for a new version, at most until the invocation's deadline. It doesn't
+                bound the calls of the function.
 
         Raises:
-            SecretCacheError: the secret could not be had in the first place.
-            Exception: what the function raised, if there is no other version or that one is refused as well.
+            SecretCacheError: the secret could not be loaded in the first place.
+            Exception: what the function raised, if no other version came or that one was refused too.
         """
-        return await self._rotations.call(secret_id, function, refresh_on, patience)
+        request = parse_reference(reference).whole_request("call_with_secret")
+        return await self._rotations.call(request, function, refresh_on, refresh_timeout)
 
     def inject(
         self, /, **references: str
     ) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], Callable[..., Coroutine[Any, Any, T]]]:
-        """Return a decorator that passes secrets to an ``async def`` function, as keyword arguments at each call.
+        """Return a decorator that passes secrets to an ``async def`` function as keyword arguments, at each call.
 
-        ``@cache.inject(password="prod/db:password")``. They are fetched concurrently where they aren't fresh; an
-        argument that a caller passes itself isn't fetched. The signature that is seen from outside lacks them.
+        ``@cache.inject(password="prod/db:password")``. They are fetched concurrently unless they are fresh; an argument
+        that the caller passes isn't fetched. The function's signature, seen from outside, lacks them.
 
-        Arguments:
-            references: by the names of the function's arguments, ``name-or-arn:json-key:version-stage:version-id``,
-                trailing parts optional.
+        Args:
+            references: by the names of the function's arguments, as get_secret takes them.
 
         Raises:
             ConfigurationError: when it is applied: a reference is wrong, or the function isn't ``async def`` or doesn't
                 take an argument.
-            SecretErrorGroup: when the function is called: with an error for each secret that could not be had.
+            SecretErrorGroup: when the function is called: with an error for each secret that failed.
         """
-        return injector(self._read, references)
+        return injector(self.get_secrets, references)
 
-    def peek(self, secret_id: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret | None:
-        """Return what is stored, fresh or not, or None; neither I/O nor a coroutine."""
-        try:
-            return self._entries[
-                secret_id if version_stage is None and version_id is None else (secret_id, version_stage, version_id)
-            ].secret
-        except (KeyError, TypeError):
-            pass
-        self._reader.check_open()
-        entry = self._entries.get(SecretRequest.of(secret_id, version_stage, version_id).key)
+    def peek(self, reference: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret | None:
+        """Return what is stored, fresh or not, or None; no I/O, not a coroutine. A JSON key is refused."""
+        if version_stage is version_id is None and type(reference) is str:
+            # A name or ARN that is stored needs no parsing.
+            entry = self._loader.store.entries.get(reference)
+            if entry is not None:
+                return entry.secret
+        self._loader.check_open()
+        request = parse_reference(reference, version_stage, version_id).whole_request("peek")
+        entry = self._loader.store.entries.get(request.key)
         return None if entry is None else entry.secret
 
-    def invalidate(self, secret_id: str) -> None:
-        """Forget all versions of a secret. A fetch under way still answers those who wait, but isn't stored."""
-        self._reader.check_open()
-        for each in self._reader.forget(SecretRequest.of(secret_id).secret_id):
-            self._rotations.forget(each)
+    def invalidate(self, reference: str) -> None:
+        """Forget all versions of a secret, whichever id they were stored by, and its failures.
+
+        A running fetch still answers its waiters, but isn't stored.
+
+        Args:
+            reference: a name or an ARN. What is stored by an ARN or another id of this very secret goes too.
+        """
+        self._loader.check_open()
+        secret_id = parse_reference(reference).unversioned_id("invalidate")
+        self._loader.forget(secret_id)
+        self._rotations.forget(secret_id)
 
     def clear(self) -> None:
         """Forget all secrets, as invalidate does with one."""
-        self._reader.clear()
+        self._loader.forget()
         self._rotations.forget()
 
     def stats(self) -> CacheStats:
         """Return what has been counted since the cache was made."""
-        return self._reader.stats()
+        return self._loader.stats()
 
     async def aclose(self) -> None:
-        """Forget everything, end the fetches under way and close the source if the cache made it. Idempotent.
+        """Forget everything, end the running fetches, and close the source if the cache made it. Idempotent.
 
-        Using the cache afterwards raises ConfigurationError.
+        Using the cache afterwards raises CacheClosedError.
         """
-        self._reader.is_closed = True
-        self._reader.clear()
+        self._loader.is_closed = True
+        self._loader.forget()
         try:
-            await self._flights.cancel_all()
+            await self._loader.single_flight.cancel_all()
         finally:
             if self._owns_source:
-                from anyio import CancelScope  # Not for those who never close a cache: it takes some milliseconds.
+                from anyio import CancelScope  # Its import takes some milliseconds; few callers close a cache.
 
                 # Shielded, or a caller that is being cancelled would leave the connections open.
                 with CancelScope(shield=True):
                     await self._source.aclose()
 
     async def __aenter__(self) -> Self:
-        self._reader.check_open()
+        self._loader.check_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._reader.is_closed else f"{len(self._store)} secrets"
-        return f"<SecretCache {state} ttl={self._reader.policy.ttl!r}>"
+        state = "closed" if self._loader.is_closed else f"{len(self._loader.store.entries)} secrets"
+        return f"<SecretCache {state} ttl={self._loader.options.ttl!r}>"
 
-    @property
-    def _flights(self) -> SingleFlight:
-        return self._reader.flights
-
-    async def _prefetch(self, requests: Collection[SecretRequest]) -> None:
-        self._reader.check_open()
-        if requests:
-            # The first fetch does the source's preparations, within its own time.
-            raise_failures(await self._reader.read_many(requests, prefetch=True))
-        elif isinstance(self._source, WarmableSource):
-            await self._warm(self._source)
-
-    async def _warm(self, source: WarmableSource) -> None:
-        # What is made now is to have the time-outs that it would have if a fetch made it.
-        timer = FetchTimeout(time_left(self._reader.fetch_timeout), self._now, self._reader.monotonic)
-        token = current_fetch_timeout.set(timer)
+    def _fresh_texts(self, references: Sequence[str]) -> dict[str, str] | None:
+        """Return the texts if all of them are fresh in memory, else None."""
+        records, now = self._records, self._now()
+        texts: dict[str, str] = {}
         try:
-            async with timer.start():
-                await source.warm()
-        except TimeoutError:
-            if not timer.was_raised:
-                raise
-        else:
-            return
-        finally:
-            current_fetch_timeout.reset(token)
-        raise SecretUnavailableError(f"preparing the source took longer than {timer.seconds:g} s")
+            for reference in references:
+                found = records[reference]
+                # Two comparisons: a chained one takes longer here.
+                if not (now < found.expires_at and now >= found.started_at):
+                    break
+                texts[reference] = found.text
+                found.hits += 1
+            else:
+                if len(texts) == len(references):
+                    return texts
+        except (KeyError, TypeError, AttributeError):
+            pass
+        # The long way counts all of them, and a reference that is given twice only once.
+        with suppress(KeyError, TypeError, AttributeError):
+            for reference in takewhile(texts.__contains__, references):
+                records[reference].hits -= 1
+        return None
 
-    async def _read(
-        self,
-        references: Sequence[SecretReference],
-        tell: Callable[[SecretReference, bool], None] = lambda _reference, _is_fetched: None,
-    ) -> list[str]:
-        """Return the texts that references mean; ``tell`` is told of each whether it was fetched."""
-        outcomes = await self._reader.read_many([reference.request for reference in references])
-        raise_failures(outcomes)
-        values: list[str] = []
-        errors: list[SecretCacheError] = []
-        for reference in references:
-            answer = outcomes[reference.request]
-            if isinstance(answer, Answer):  # pragma: no branch - errors have been raised
-                tell(reference, answer.is_fetched)
-                try:
-                    values.append(reference.read(answer.secret))
-                except SecretFormatError as exc:
-                    # Its traceback holds this frame.
-                    errors.append(exc.with_traceback(None))
-        if errors:
-            values.clear()
-            raise SecretErrorGroup._of(errors, len(references))
-        return values
+    def _text(
+        self, secret: Secret, reference: str, version_stage: str | None = None, version_id: str | None = None
+    ) -> str:
+        """Return what a reference selects of a secret, as text."""
+        found: Any = self._records.get(reference) if version_stage is None and version_id is None else None
+        if type(found) in (Entry, Field) and found.secret is secret and secret.secret_string is not None:
+            text: str = found.text
+            return text
+        parsed = parse_reference(reference, version_stage, version_id)
+        field = self._loader.select(parsed, secret)
+        return parsed.to_text(field.value) if field.text is None else field.text
 
 
-def raise_failures(outcomes: Mapping[SecretRequest, Outcome]) -> None:
-    """Raise a SecretErrorGroup of the errors among the outcomes, if there are any."""
-    errors = [outcome for outcome in outcomes.values() if isinstance(outcome, SecretCacheError)]
-    if errors:
-        raise SecretErrorGroup._of(errors, len(outcomes))
-
-
-# All that are alive, for what concerns the whole process: a fork, a snapshot, the end of an invocation. Not a WeakSet,
-# which can't be listed while another thread adds to it.
+# All live caches, for what concerns the whole process: a snapshot, the end of an invocation. Not a WeakSet, which can't
+# be listed while another thread adds to it.
 _caches: WeakValueDictionary[int, SecretCache] = WeakValueDictionary()
 
 
 def live_caches() -> list[SecretCache]:
-    """Return the caches that are in use in this process."""
+    """Return the caches of this process that are in use."""
     caches = (reference() for reference in _caches.valuerefs())
-    return [cache for cache in caches if cache is not None and not cache._reader.is_closed]
-
-
-def _after_fork() -> None:
-    """Give the child the values, but none of the parent's flights, and a lock that no thread of the parent's holds."""
-    for cache in live_caches():
-        # Kept, not ended: to unwind the parent's fetches here would touch the sockets that both processes share.
-        _inherited.append(cache._flights)
-        cache._reader.take_off()
-
-
-_inherited: list[SingleFlight] = []
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+    return [cache for cache in caches if cache is not None and not cache._loader.is_closed]

@@ -15,7 +15,7 @@ SecretCacheError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Self
 
 
@@ -30,45 +30,35 @@ class SecretCacheError(Exception):
             as ``stale_if_error`` allows.
     """
 
-    secret_id: str | None
-    code: str | None
-    request_id: str | None
     is_transient: bool = False
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        secret_id: str | None = None,
-        code: str | None = None,
-        request_id: str | None = None,
+        self, message: str = "", *, secret_id: str | None = None, code: str | None = None, request_id: str | None = None
     ) -> None:
         super().__init__(message)
         self.secret_id = secret_id
         self.code = code
         self.request_id = request_id
 
-    def _copy(self) -> Self:
-        """Return a copy without a traceback, so that each waiter raises an instance of its own."""
+    def _copy(self, secret_id: str | None = None) -> Self:
+        """Return a copy without a traceback, so that each waiter raises an instance of its own.
+
+        Args:
+            secret_id: the id that the caller used; None for that of this error.
+        """
         # Not by __init__: a subclass of a user's may take other arguments.
         copy = type(self).__new__(type(self), *self.args)
         copy.__dict__.update(self.__dict__)
         if "__notes__" in copy.__dict__:
             copy.__notes__ = list(copy.__notes__)
         copy.__cause__ = self.__cause__
-        return copy
-
-    def _asked_for(self, secret_id: str) -> Self:
-        """Return a copy whose secret_id is the id that the caller used."""
-        copy = self._copy()
-        copy.secret_id = secret_id
+        copy.secret_id = secret_id or self.secret_id
         return copy
 
     def _about(self, secret_id: str) -> SecretCacheError:
         """Return a copy that names the secret; the error of a whole batch names none."""
-        copy = self._copy()
+        copy = self._copy(self.secret_id or secret_id)
         if self.secret_id is None:
-            copy.secret_id = secret_id
             copy.args = (f"secret {secret_id!r}, in a batch: {self}",)
         return copy
 
@@ -124,10 +114,6 @@ class SecretErrorGroup(SecretCacheError, ExceptionGroup[SecretCacheError]):
     Lambda's log doesn't show the members. It is transient if all its members are.
     """
 
-    def __new__(cls, message: str, exceptions: Sequence[SecretCacheError]) -> Self:
-        """Make the group; ExceptionGroup takes its arguments here, not in ``__init__``."""
-        return super().__new__(cls, message, exceptions)
-
     def __init__(self, message: str, exceptions: Sequence[SecretCacheError]) -> None:
         super().__init__(message)
         # As ExceptionGroup has them, so that it can be copied.
@@ -142,6 +128,13 @@ class SecretErrorGroup(SecretCacheError, ExceptionGroup[SecretCacheError]):
     def _of(cls, errors: Sequence[SecretCacheError], total: int) -> Self:
         texts = "; ".join(map(_named, errors))
         return cls(f"{len(errors)} of {total} secrets failed: {texts}", errors)
+
+    @classmethod
+    def _raise_from(cls, results: Collection[object]) -> None:
+        """Raise the group of the errors among the results, if there are any."""
+        errors = [result for result in results if isinstance(result, SecretCacheError)]
+        if errors:
+            raise cls._of(errors, len(results))
 
 
 def _named(error: SecretCacheError) -> str:

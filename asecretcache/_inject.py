@@ -8,59 +8,57 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._references import SecretReference
+from asecretcache._references import parse_reference
 
 T = TypeVar("T")
-Read = Callable[[list[SecretReference]], Awaitable[list[str]]]
-Decorator = Callable[[Callable[..., Coroutine[Any, Any, T]]], Callable[..., Coroutine[Any, Any, T]]]
+GetSecrets = Callable[..., Awaitable[dict[str, str]]]
 
 
-def injector(read: Read, references: Mapping[str, object]) -> Callable[[Any], Any]:
-    """Return a decorator that passes what ``read`` returns for these references, by the names of arguments."""
+def injector(get_secrets: GetSecrets, references: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Return a decorator that passes what ``get_secrets`` returns for these references, by the names of arguments."""
     if not references:
-        msg = "inject is given the arguments to pass: inject(password='prod/db:password')"
-        raise ConfigurationError(msg)
-    parsed = {name: SecretReference.parse(reference) for name, reference in references.items()}
+        raise ConfigurationError("inject needs the arguments to pass: inject(password='prod/db:password')")
+    texts = {name: parse_reference(reference).text for name, reference in references.items()}
 
     def decorate(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Coroutine[Any, Any, T]]:
-        _check(function)
-        signature, positions = _examine(function, parsed)
+        signature, positions = _examine(function, texts)
 
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> T:
-            # What the caller passes, by whichever way, isn't fetched.
-            wanted = [name for name in parsed if name not in kwargs and not positions.get(name, len(args)) < len(args)]
+            # What the caller passes, by position or by keyword, isn't fetched.
+            wanted = {
+                name: text
+                for name, text in texts.items()
+                if name not in kwargs and not positions.get(name, len(args)) < len(args)
+            }
             try:
-                # The values have no name here: a traceback may show this frame's locals.
-                pairs = zip(wanted, await read([parsed[name] for name in wanted]), strict=True)
-                called = function(*args, **kwargs, **dict(pairs))
+                # The values are in no local of this frame, since a traceback may show them.
+                called = function(*args, **kwargs, **_by_name(wanted, await get_secrets(*wanted.values())))
             finally:
                 # What a caller passes in place of a secret is one too.
                 del args, kwargs
             return await called
 
-        # Frameworks that fill in arguments by the signature must neither ask for a secret nor take one from outside.
+        # A framework that fills in arguments by the signature must neither ask for a secret nor take one from outside.
         call.__signature__ = signature  # type: ignore[attr-defined]  # as inspect.signature looks it up
         return call
 
     return decorate
 
 
-def _check(function: object) -> None:
-    if not inspect.iscoroutinefunction(function):
-        msg = (
-            f"inject is for `async def` functions, and {_name(function)} isn't one "
-            "(put it below @classmethod and the like)"
-        )
-        raise ConfigurationError(msg)
+def _by_name(texts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    return {name: values[text] for name, text in texts.items()}
 
 
 def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tuple[inspect.Signature, dict[str, int]]:
     """Return the signature without the injected arguments, and at which position each argument may be passed.
 
     Raises:
-        ConfigurationError: the function doesn't take one of them by keyword.
+        ConfigurationError: the function isn't ``async def``, or doesn't take one of them by keyword.
     """
+    if not inspect.iscoroutinefunction(function):
+        remedy = "(put inject below @classmethod and the like)"
+        raise ConfigurationError(f"inject decorates `async def` functions, and {_name(function)} isn't one {remedy}")
     signature = inspect.signature(function)
     parameters = signature.parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -68,8 +66,7 @@ def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tu
         kind = parameters[name].kind if name in parameters else None
         by_keyword = kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if not by_keyword and not (takes_any and kind in (None, inspect.Parameter.POSITIONAL_ONLY)):
-            msg = f"inject would pass {name}=, which {_name(function)} doesn't take by keyword"
-            raise ConfigurationError(msg)
+            raise ConfigurationError(f"inject would pass {name}=, which {_name(function)} doesn't take by keyword")
     positions = {
         name: position
         for position, (name, each) in enumerate(parameters.items())
@@ -79,7 +76,7 @@ def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tu
     is_past = False
     for name, each in parameters.items():
         if name in injected and name in positions:
-            # Who would pass what comes after it by position would pass it too.
+            # An argument after it can't be passed by position without passing it too.
             is_past = True
         elif is_past and each.kind is each.POSITIONAL_OR_KEYWORD:
             rest.append(each.replace(kind=each.KEYWORD_ONLY))

@@ -10,13 +10,15 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, repeat
 
 from asecretcache._exceptions import SecretCacheError, SecretNotFoundError
 from asecretcache._models import CURRENT, Secret, SecretRequest
 
 __all__ = ["InMemorySource", "ManualClock"]
 
-_PREVIOUS = "AWSPREVIOUS"
+# Of the newest version and the one before it.
+_LABELS = (CURRENT,), ("AWSPREVIOUS",)
 
 
 class ManualClock:
@@ -53,8 +55,8 @@ class InMemorySource:
         self.batches: list[tuple[str, ...]] = []
         self.closed = False
         self._account_id = account_id
-        self._versions: dict[str, list[Secret]] = {}
-        self._births: Counter[str] = Counter()
+        # By name the number, date and value of each version, the oldest first.
+        self._versions: dict[str, list[tuple[int, datetime, str | bytes]]] = {}
         self._rotations: Counter[str] = Counter()
         self._batch_failure: SecretCacheError | None = None
         self._failures: dict[str | None, tuple[SecretCacheError, float]] = {}
@@ -66,23 +68,9 @@ class InMemorySource:
 
     def rotate(self, name: str, value: str | bytes) -> Secret:
         """Give a secret a new current version, or create it; return that version."""
-        if name not in self._versions:
-            # One that was deleted and is created again has another ARN, as with AWS.
-            self._versions[name] = []
-            self._births[name] += 1
-        versions = self._versions[name]
         self._rotations[name] += 1
-        secret = Secret(
-            name=name,
-            arn=f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}-{self._births[name]:06d}",
-            version_id=f"00000000-0000-4000-8000-{self._rotations[name]:012d}",
-            version_stages=(CURRENT,),
-            created_date=datetime.now(UTC),
-            secret_string=value if isinstance(value, str) else None,
-            secret_binary=value if isinstance(value, bytes) else None,
-        )
-        versions.append(secret)
-        return secret
+        self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), value))
+        return self._staged(name)[0]
 
     def delete(self, name: str) -> None:
         """Remove a secret; asking for it raises SecretNotFoundError."""
@@ -118,7 +106,6 @@ class InMemorySource:
         """Return the version asked for; see SecretSource."""
         self.calls.append(request)
         await self._turn()
-        self._raise_failure(request.secret_id)
         return self._find(request)
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
@@ -130,22 +117,19 @@ class InMemorySource:
         outcomes: dict[str, Secret | SecretCacheError] = {}
         for secret_id in secret_ids:
             try:
-                self._raise_failure(secret_id)
                 outcomes[secret_id] = self._find(SecretRequest(secret_id))
             except SecretCacheError as exc:
                 outcomes[secret_id] = exc
         return outcomes
 
     async def _turn(self) -> None:
-        future: asyncio.Future[None] | None = None
+        future = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._paused:
-                future = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
-        if future is not None:
-            await future
-        else:
-            await asyncio.sleep(0)
+            else:
+                future.get_loop().call_soon(_release, future)
+        await future
 
     async def aclose(self) -> None:
         """Note that it was closed."""
@@ -154,41 +138,46 @@ class InMemorySource:
     def __repr__(self) -> str:
         return f"<InMemorySource {len(self._versions)} secrets, {len(self.calls) + len(self.batches)} calls>"
 
-    def _raise_failure(self, secret_id: str) -> None:
-        for key in (secret_id, None):
+    def _find(self, request: SecretRequest) -> Secret:
+        for key in (request.secret_id, None):
             error, times = self._failures.get(key, (None, 0.0))
             if error is not None and times > 0:
                 self._failures[key] = error, times - 1
                 raise error._copy()
-
-    def _find(self, request: SecretRequest) -> Secret:
-        versions = self._versions.get(request.by_name.secret_id, [])
-        # An ARN of another account, or one that doesn't end as these do, is another secret's.
-        if versions and request.secret_id in (versions[-1].name, versions[-1].arn):
-            for secret, stages in self._staged(versions):
-                if _is_asked(request, secret, stages):
-                    return Secret(
-                        name=secret.name,
-                        arn=secret.arn,
-                        version_id=secret.version_id,
-                        version_stages=stages,
-                        created_date=secret.created_date,
-                        secret_string=secret.secret_string,
-                        secret_binary=secret.secret_binary,
-                    )
+        for name in self._versions:
+            if request.secret_id in (name, self._arn(name)):
+                for secret in self._staged(name):
+                    if _is_asked(request, secret):
+                        return secret
         msg = f"there is no secret {request.secret_id!r}, or not the version asked for"
         raise SecretNotFoundError(msg, secret_id=request.secret_id, code="ResourceNotFoundException")
 
-    @staticmethod
-    def _staged(versions: list[Secret]) -> list[tuple[Secret, tuple[str, ...]]]:
-        labels = {len(versions) - 1: (CURRENT,), len(versions) - 2: (_PREVIOUS,)}
-        return [(secret, labels.get(index, ())) for index, secret in enumerate(versions)]
+    def _arn(self, name: str) -> str:
+        # A secret that was deleted and is created again has another ARN, as with AWS.
+        first_number, _, _ = self._versions[name][0]
+        return f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}-{first_number:06d}"
+
+    def _staged(self, name: str) -> list[Secret]:
+        """Return the versions of a secret with their labels, the newest first."""
+        labelled = zip(reversed(self._versions[name]), chain(_LABELS, repeat(())), strict=False)
+        return [
+            Secret(
+                name=name,
+                arn=self._arn(name),
+                version_id=f"00000000-0000-4000-8000-{number:012d}",
+                version_stages=stages,
+                created_date=created,
+                secret_string=value if isinstance(value, str) else None,
+                secret_binary=value if isinstance(value, bytes) else None,
+            )
+            for (number, created, value), stages in labelled
+        ]
 
 
-def _is_asked(request: SecretRequest, secret: Secret, stages: tuple[str, ...]) -> bool:
+def _is_asked(request: SecretRequest, secret: Secret) -> bool:
     if request.version_id is not None:
-        return request.version_id == secret.version_id and request.version_stage in (None, *stages)
-    return (request.version_stage or CURRENT) in stages
+        return request.version_id == secret.version_id and request.version_stage in (None, *secret.version_stages)
+    return (request.version_stage or CURRENT) in secret.version_stages
 
 
 def _release(future: asyncio.Future[None]) -> None:

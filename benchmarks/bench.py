@@ -1,4 +1,4 @@
-"""What all measurements share: the server, the peers that are installed, and how processes of theirs are started."""
+"""What all measurements share: the server, the peers that are installed, and how a probe is run for one of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from environments import CLIENTS, Installed
+from environments import CLIENTS, HERE, Installed
 from server import Server
 
 TTL = 3600
-# Nothing that is measured takes nearly so long; some clients hang when their loop is gone.
-TIMEOUT = 120
+# In seconds. No probe takes nearly so long on an idle machine, but some clients hang once their loop is closed.
+TIMEOUT = 600
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Bench:
     """One run.
 
     Attributes:
-        server: Secrets Manager.
+        server: the stand-in for Secrets Manager.
         installed: the peers that can be measured.
-        missing: the others, and why.
-        home: an empty folder, so that nobody's configuration is read.
-        quick: whether a look is enough.
+        missing: the other peers, and why they are missing.
+        home: an empty folder as HOME, so that no configuration of the user is read.
+        quick: whether fewer rounds are enough.
     """
 
     server: Server
@@ -37,13 +37,13 @@ class Bench:
     quick: bool
 
     def peers(self, measurement: str, *kinds: str) -> list[Installed]:
-        """Those that this is measured for."""
+        """Return the peers that a measurement is for, of all kinds or of some."""
         return [
             each for each in self.installed if each.peer.is_for(measurement) and (not kinds or each.peer.kind in kinds)
         ]
 
     def tried(self) -> Bench:
-        """Return one without the peers that can't fetch a first secret here, which are missing too."""
+        """Return a run without the peers that fail to fetch a first secret; they are added to ``missing``."""
         installed, missing = [], dict(self.missing)
         for each in self.installed:
             try:
@@ -54,11 +54,11 @@ class Bench:
         return replace(self, installed=installed, missing=missing)
 
     def ours(self) -> Installed:
-        """Our own library, with its SDK source."""
+        """Return asecretcache with its default source."""
         return self.installed[0]
 
     def variables(self, installed: Installed, transport: str = "HTTP", ttl: int = TTL) -> dict[str, str]:
-        """The environment variables of a peer's process, as Lambda would set them, and no others."""
+        """Return all environment variables of a peer's process: those that Lambda sets, and the benchmark's own."""
         return {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.home),
@@ -79,18 +79,27 @@ class Bench:
         }
 
     def ask(self, installed: Installed, command: Sequence[str], **options: Any) -> Any:
-        """Run a probe and return what it tells, which is JSON."""
-        try:
-            result = subprocess.run(
-                command,
-                env=self.variables(installed, **options),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=TIMEOUT,
-            )
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"{installed.peer.name}: {' '.join(command)}\ndidn't end in {TIMEOUT} s") from None
-        if result.returncode:
-            raise RuntimeError(f"{installed.peer.name}: {' '.join(command)}\n{result.stderr[-2000:]}")
-        return json.loads(result.stdout)
+        """Run a probe for a peer and return its output, which is JSON."""
+        return _output(installed.peer.name, command, self.variables(installed, **options))
+
+
+def ask_checkout(python: str, *arguments: str) -> Any:
+    """Run a probe with an interpreter and this checkout, over a source in memory, and return its output."""
+    variables = {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(CLIENTS)]),
+        "BENCH_IN_MEMORY": "1",
+    }
+    return _output(python, [python, "-P", *arguments], variables)
+
+
+def _output(name: str, command: Sequence[str], variables: Mapping[str, str]) -> Any:
+    try:
+        result = subprocess.run(
+            command, env=dict(variables), capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{name}: {' '.join(command)}\ndidn't end within {TIMEOUT} s") from None
+    if result.returncode:
+        raise RuntimeError(f"{name}: {' '.join(command)}\nended with {result.returncode}\n{result.stderr[-2000:]}")
+    return json.loads(result.stdout)

@@ -1,9 +1,8 @@
-"""Cold start: a whole process, from exec to the first secret in hand, by turns with plain aioboto3's.
+"""Cold start: a whole process, from exec to the first secret, by turns with plain aioboto3.
 
-Wall time is counted to the moment that the process has the secret; CPU time (user and system) and peak memory are those
-of the whole process, to its end. Byte code is compiled beforehand, by a round that isn't counted. Over TLS, the one
-authority that is trusted signed the server's certificate: what a bundle of all the world's takes to load is not in it,
-some 15 ms for whoever loads one.
+Wall time ends when the process has the secret; CPU time (user and system) and peak memory are those of the whole
+process. A first round, which isn't counted, compiles the bytecode. Over TLS the trust store holds one certificate, that
+of the server's authority. Loading the certificates of all public authorities, some 15 ms, isn't included.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ get("secret-0")
 os.write(1, b"!")
 """
 IMPORT = "import os\n{statement}\nos.write(1, b'!')\n"
-# What of it is imports, in our own environment.
+# The share of imports, in the environment of asecretcache.
 IMPORTS = {
     "bare interpreter": "pass",
     "import asyncio": "import asyncio",
@@ -44,16 +43,17 @@ IMPORTS = {
 
 
 def launched(command: list[str], variables: Mapping[str, str]) -> list[float]:
-    """Seconds to the secret and to the end, CPU seconds, and MiB."""
+    """Run a process, and return its seconds to the secret and to the end, its CPU seconds, and its peak in MiB."""
     launch = [sys.executable, "-I", "-S", str(PROBES / "launch.py"), *command]
-    told = subprocess.run(launch, env=dict(variables), capture_output=True, text=True, check=True)
-    in_hand, ended, cpu, kibibytes, status = told.stdout.split()
+    result = subprocess.run(launch, env=dict(variables), capture_output=True, text=True, check=True)
+    has_secret, ended, cpu, kibibytes, status = result.stdout.split()
     if int(status):
-        raise RuntimeError(f"{command} failed:\n{told.stderr[-2000:]}")
-    return [float(in_hand), float(ended), float(cpu), float(kibibytes) / 1024]
+        raise RuntimeError(f"{command} failed:\n{result.stderr[-2000:]}")
+    return [float(has_secret), float(ended), float(cpu), float(kibibytes) / 1024]
 
 
 def command_of(installed: Installed) -> list[str]:
+    """Return the command of a process that fetches one secret."""
     peer = installed.peer
     if peer.kind == "node":
         return installed.command("cold")

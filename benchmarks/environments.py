@@ -1,4 +1,4 @@
-"""An environment for each peer, under build/bench/: a virtual one without pip, or a folder of Node's."""
+"""An environment for each peer, under build/bench/: a virtual environment, or a folder with node_modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ ROOT = HERE.parent / "build" / "bench"
 
 @dataclass(frozen=True)
 class Installed:
-    """A peer and how to run it."""
+    """A peer that is installed.
+
+    Attributes:
+        peer: the peer.
+        executable: its Python or Node.
+        folder: its environment.
+        versions: the versions of its packages, by name.
+    """
 
     peer: Peer
     executable: Path
@@ -28,11 +35,11 @@ class Installed:
     versions: Mapping[str, str]
 
     def python(self, *arguments: str) -> list[str]:
-        """The command that runs the environment's Python, which must not find this checkout instead of the wheel."""
+        """Return a command of the environment's Python. With -P it can't find this checkout instead of the wheel."""
         return [str(self.executable), "-P", *arguments]
 
     def command(self, probe: str, *arguments: object) -> list[str]:
-        """The command that runs a probe for this peer's client."""
+        """Return the command that runs a probe with this peer's client."""
         rest = [str(argument) for argument in arguments]
         if self.peer.kind == "node":
             task = probe.removesuffix(".py")
@@ -41,15 +48,15 @@ class Installed:
 
 
 class MissingError(Exception):
-    """A peer can't be measured; the message says why."""
+    """A peer can't be measured, for the reason in the message."""
 
 
 class Environments:
-    """Installs peers, each environment once for as long as its requirements and the wheel stay the same.
+    """Makes the environments. One that exists is used again if its requirements and the wheel are the same.
 
-    Arguments:
-        wheel: of asecretcache.
-        python: the interpreter that environments are made with.
+    Args:
+        wheel: the wheel of asecretcache.
+        python: the interpreter of the virtual environments.
     """
 
     def __init__(self, wheel: Path, python: str) -> None:
@@ -62,10 +69,10 @@ class Environments:
         self._made: dict[Path, str | MissingError] = {}
 
     def install(self, peer: Peer) -> Installed:
-        """Return how to run the peer.
+        """Install a peer, and return it.
 
         Raises:
-            MissingError: it can't be installed, or lacks what is to be measured.
+            MissingError: it can't be installed, or lacks the attribute that it needs.
         """
         folder = ROOT / ("node" if peer.kind == "node" else self._version) / peer.folder
         packages = [package.replace(WHEEL, str(self._wheel)) for package in peer.packages]
@@ -88,7 +95,7 @@ class Environments:
         if isinstance(made, MissingError):
             raise made
         if peer.kind == "node":
-            # Node finds packages next to the file that asks for them.
+            # Node looks for packages next to the file that requires them.
             for file in (CLIENTS / peer.client, PROBES / "node.cjs"):
                 shutil.copy(file, folder)
             return Installed(peer, Path(_found("node")), folder, _node_versions(folder, packages))
@@ -105,13 +112,13 @@ def _run(command: Sequence[str | Path], folder: Path) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
-        # pip warns of much before it says what failed.
-        told = [line for line in lines if "error" in line.lower()] or lines or ["it failed without a word"]
-        raise MissingError(told[-1].strip())
+        # pip prints warnings before the error.
+        relevant = [line for line in lines if "error" in line.lower()] or lines or ["it failed without a message"]
+        raise MissingError(relevant[-1].strip())
 
 
 def _virtual(python: str, folder: Path, packages: Sequence[str]) -> None:
-    # Without pip and setuptools, whose .pth file would slow every process of the environment down.
+    # Without pip and setuptools, whose .pth file would slow down each process of the environment.
     _run([python, "-m", "venv", "--without-pip", folder], ROOT)
     pip: list[str | Path] = [
         sys.executable,
@@ -122,7 +129,7 @@ def _virtual(python: str, folder: Path, packages: Sequence[str]) -> None:
         "--python",
         folder / "bin/python",
     ]
-    # uvloop is for the loops that hits are measured on; nothing imports it by itself.
+    # Only the probe of warm reads imports uvloop.
     _run([*pip, "install", "--quiet", *packages, "uvloop; sys_platform != 'win32'"], folder)
 
 
@@ -131,8 +138,8 @@ def _python_versions(folder: Path) -> dict[str, str]:
         "import importlib.metadata as m, json, platform;"
         "print(json.dumps({'python': platform.python_version(), **{d.name: d.version for d in m.distributions()}}))"
     )
-    told = subprocess.run([folder / "bin/python", "-c", script], capture_output=True, text=True, check=True).stdout
-    versions: dict[str, str] = json.loads(told)
+    output = subprocess.run([folder / "bin/python", "-c", script], capture_output=True, text=True, check=True).stdout
+    versions: dict[str, str] = json.loads(output)
     return versions
 
 
@@ -156,5 +163,5 @@ def _node_versions(folder: Path, packages: Sequence[str]) -> dict[str, str]:
     for package in packages:
         name = package[0] + package[1:].partition("@")[0]
         versions[name] = json.loads((folder / "node_modules" / name / "package.json").read_text())["version"]
-    told = subprocess.run([_found("node"), "--version"], capture_output=True, text=True, check=True).stdout
-    return {"node": told.strip().removeprefix("v"), **versions}
+    output = subprocess.run([_found("node"), "--version"], capture_output=True, text=True, check=True).stdout
+    return {"node": output.strip().removeprefix("v"), **versions}

@@ -1,9 +1,9 @@
-"""A function at internet scale: what a month of it calls and costs, and what Secrets Manager sees in its worst second.
+"""A simulated function at scale: its calls in a month, what they cost, and the calls in the worst second.
 
-It simulates execution environments, one by one: when each starts, works, idles and is recycled, over a day's cycle, and
-when each of its secrets is fetched. Invocations themselves are a flow: an environment that works is invoked often
-enough that a secret is fetched in the second in which it expires. What is assumed is printed with the results; the
-random numbers are seeded. Calls that a quota would refuse are counted as asked for: retries would only add to them.
+Each execution environment is simulated by itself: when it starts, works, idles and is recycled in the course of a day,
+and when each of its secrets is fetched. Single invocations aren't simulated: a working environment is invoked so often
+that a secret is fetched in the second in which it expires. The assumptions are printed with the results; the random
+numbers are seeded. A call that a quota would refuse is counted once: retries would only add to the calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TTL: Final = 3600.0
 JITTER: Final = 0.1
 DAY: Final = 86_400
 DAYS_A_MONTH: Final = 30
-# How far the rate swings about its mean in the course of a day.
+# How far the rate moves from its mean in the course of a day, as a fraction.
 SWING: Final = 0.8
 INVOCATION_SECONDS: Final = 0.1
 LIFETIME: Final = (2 * 3600.0, 6 * 3600.0)
@@ -35,16 +35,16 @@ USD_A_CALL: Final = 0.05 / 10_000
 QUOTAS: Final = {"GetSecretValue": 10_000, "DescribeSecret": 40_000, "BatchGetSecretValue": 100}
 MAX_BATCH: Final = 20
 
-# A deploy: as many functions as Lambda lets start so many environments at the same time.
+# A deploy: ten functions, each with as many new environments as Lambda starts at once.
 DEPLOY_FUNCTIONS: Final = 10
 DEPLOY_ENVIRONMENTS: Final = 1_000
 DEPLOY_SECONDS: Final = 10
 DEPLOY_HOURS: Final = 2.5
 
 ASSUMPTIONS: Final = f"""\
-- invocations take {INVOCATION_SECONDS} s; the rate is a daily mean, and swings by {SWING:.0%} about it in a day;
-- an environment serves one invocation at a time; those needed are the mean at work and two standard deviations more;
-  one that isn't needed idles, and ends after {IDLE_SECONDS / 60:.0f} minutes; each is recycled after \
+- invocations take {INVOCATION_SECONDS} s; the rate goes up and down by {SWING:.0%} of its mean in a day;
+- an environment serves one invocation at a time; as many are needed as work on average, and two standard deviations
+  more; one that isn't needed idles, and ends after {IDLE_SECONDS / 60:.0f} minutes; each is recycled after \
 {LIFETIME[0] / 3600:.0f} to {LIFETIME[1] / 3600:.0f} hours;
 - every invocation reads {SECRETS} secrets; a ttl is {TTL / 3600:.0f} h; no secret is rotated, and no call fails;
 - no cache: {SECRETS} GetSecretValue an invocation; the article: {SECRETS} an environment, never again;
@@ -57,19 +57,19 @@ ASSUMPTIONS: Final = f"""\
 - quotas per region: {", ".join(f"{name} {quota:,}/s" for name, quota in QUOTAS.items())};
 - a month is {DAYS_A_MONTH} days like the simulated one, which follows another that isn't counted; seed {SEED}."""
 
-# An environment's life: the stretches in which it is invoked.
+# The life of an environment: begin and end of each stretch in which it is invoked.
 Life = list[tuple[float, float]]
-# Seconds until a value has to be fetched again.
+# Draws the seconds until a value must be fetched again.
 Draw = Callable[[random.Random], float]
 
 
 class Strategy(NamedTuple):
-    """What a client does.
+    """How a client fetches.
 
     Attributes:
-        draw: how long a value is served; None: as long as the environment lives.
-        describes: whether it calls DescribeSecret too, and at an expiry nothing else.
-        batch: whether what is due together goes together.
+        draw: draws how long a value is served; None: as long as the environment lives.
+        describes: whether it calls DescribeSecret first of all, and at an expiry nothing else.
+        batch: whether secrets that are due in the same second are fetched with one call.
     """
 
     draw: Draw | None
@@ -87,7 +87,7 @@ STRATEGIES: Final = {
 
 
 class Traffic:
-    """The calls of a stretch of time, by operation and second."""
+    """The calls within a stretch of time, by operation and second."""
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
@@ -99,21 +99,21 @@ class Traffic:
             self.seconds[operation][second] += count
 
     def fetch(self, when: float, secrets: int, strategy: Strategy, *, is_first: bool) -> None:
-        """Count what one environment calls for so many secrets that are due in one second."""
+        """Count the calls of one environment for this many secrets, which are due in one second."""
         if strategy.describes:
             self.add("DescribeSecret", when, secrets)
             if is_first:
                 self.add("GetSecretValue", when, secrets)
             return
         if strategy.batch:
-            # One that is left over goes alone.
+            # A single one that is left over is fetched with GetSecretValue.
             batches, rest = divmod(secrets, MAX_BATCH)
             self.add("BatchGetSecretValue", when, batches + (rest > 1))
             secrets = rest if rest == 1 else 0
         self.add("GetSecretValue", when, secrets)
 
-    def told(self) -> dict[str, Any]:
-        """Calls and peak by operation."""
+    def totals(self) -> dict[str, Any]:
+        """Return the calls and the worst second, by operation."""
         return {
             operation: {"calls": sum(seconds), "peak": max(seconds)}
             for operation, seconds in self.seconds.items()
@@ -139,12 +139,12 @@ class Environment:
 
 
 def lives(mean: float, days: int, chance: random.Random) -> list[Life]:
-    """The environments of a function over some days; whoever was idle last is invoked first."""
+    """Return the environments of a function over some days; the one that became idle last is invoked first."""
     done: list[Life] = []
-    # A stack: those that work, and since when; and one of those that idle.
+    # Two stacks: the environments that work, and those that idle; each with the time since when.
     working: list[tuple[Environment, float]] = []
     idle: list[tuple[Environment, float]] = []
-    # When they are to be recycled, and their place in the stack then; of those that have left it nothing comes.
+    # When each is recycled, and its place in the stack of workers; an item is void once the environment has left it.
     recycled: list[tuple[float, int, int, Environment]] = []
     order = itertools.count()
 
@@ -154,7 +154,7 @@ def lives(mean: float, days: int, chance: random.Random) -> list[Life]:
 
     for when in range(0, days * DAY, STEP):
         load = rate_at(mean, when) * INVOCATION_SECONDS
-        # The most that work at a time in this step, which varies as the arrivals do.
+        # The most that work at the same time in this step; it varies as arrivals do.
         needed = max(1, round(load + (2 + chance.gauss(0, 0.5)) * math.sqrt(load)))
         while recycled and recycled[0][0] <= when:
             ends, _, place, environment = heapq.heappop(recycled)
@@ -184,7 +184,7 @@ def lives(mean: float, days: int, chance: random.Random) -> list[Life]:
 
 
 def fetches(life: Life, draw: Draw | None, chance: random.Random) -> Iterator[float]:
-    """When one secret is fetched in an environment's life: when it is due and the environment is invoked."""
+    """Yield the times at which one secret is fetched: it is due, and the environment is invoked."""
     yield life[0][0]
     if draw is None:
         return
@@ -197,7 +197,7 @@ def fetches(life: Life, draw: Draw | None, chance: random.Random) -> Iterator[fl
 
 
 def traffic(environments: list[Life], strategy: Strategy, begin: int, end: int, chance: random.Random) -> Traffic:
-    """What the environments call between two moments."""
+    """Return the calls of the environments between two times."""
     calls = Traffic(begin, end)
     for life in environments:
         if life[-1][1] < begin:
@@ -213,14 +213,14 @@ def traffic(environments: list[Life], strategy: Strategy, begin: int, end: int, 
 
 
 def month(mean: float) -> dict[str, Any]:
-    """A month at a mean rate, by strategy."""
+    """Return the figures of a month at a mean rate, by strategy."""
     chance = random.Random(SEED)
     environments = lives(mean, 2, chance)
     counted = [life for life in environments if life[0][0] >= DAY]
     steps = [rate_at(mean, DAY + second) for second in range(DAY)]
     found: dict[str, Any] = {
         "no cache": {
-            # The worst second of a day is some standard deviations above the rate at its height.
+            # The worst second of a day is three standard deviations above the highest rate.
             "GetSecretValue": {
                 "calls": round(sum(steps)) * SECRETS,
                 "peak": round(max(steps) + 3 * math.sqrt(max(steps))) * SECRETS,
@@ -228,7 +228,7 @@ def month(mean: float) -> dict[str, Any]:
         }
     }
     for name, strategy in STRATEGIES.items():
-        found[name] = traffic(environments, strategy, DAY, 2 * DAY, random.Random(SEED)).told()
+        found[name] = traffic(environments, strategy, DAY, 2 * DAY, random.Random(SEED)).totals()
     for operations in found.values():
         for figures in operations.values():
             figures["calls"] *= DAYS_A_MONTH
@@ -236,7 +236,7 @@ def month(mean: float) -> dict[str, Any]:
 
 
 def deploy() -> dict[str, Any]:
-    """What a deploy asks for, a second at a time: all environments begin anew, and stay for some hours."""
+    """Return the calls after a deploy, by second: all environments start within seconds and live for some hours."""
     chance = random.Random(SEED)
     end = int(DEPLOY_HOURS * 3600)
     environments: list[Life] = [
@@ -245,7 +245,7 @@ def deploy() -> dict[str, Any]:
     found = {}
     for name, strategy in STRATEGIES.items():
         calls = traffic(environments, strategy, 0, end, random.Random(SEED))
-        # Lists of thousands of zeros say little: those that aren't, by second.
+        # Only the seconds with calls.
         found[name] = {
             operation: {second: count for second, count in enumerate(seconds) if count}
             for operation, seconds in calls.seconds.items()
@@ -259,19 +259,19 @@ def simulate() -> dict[str, Any]:
 
 
 def usd(operations: dict[str, Any]) -> float:
-    """What a month's calls cost, batches not included."""
+    """Return what the calls of a month cost, batches not included."""
     calls = [int(figures["calls"]) for name, figures in operations.items() if name != "BatchGetSecretValue"]
     return USD_A_CALL * sum(calls)
 
 
 def peaks(operations: dict[str, int]) -> str:
-    """The worst second, against the quota where that is passed."""
-    told = []
+    """Return the worst seconds as text, with the ratio to a quota that is exceeded."""
+    shown = []
     for operation, peak in operations.items():
         ratio = peak / QUOTAS[operation]
         short = operation.replace("SecretValue", "").replace("Secret", "")
-        told.append(f"{short} {peak:,}" + (f" ({ratio:.1f} x quota)" if ratio > 1 else ""))
-    return ", ".join(told)
+        shown.append(f"{short} {peak:,}" + (f" ({ratio:.1f} x quota)" if ratio > 1 else ""))
+    return ", ".join(shown)
 
 
 def report(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What it was measured on."""
+"""The machine and the interpreter that a run measures on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def machine(python: str) -> dict[str, Any]:
-    """The machine, its load and the interpreter that is measured, as JSON."""
+    """Return the processor, the load, the system and the interpreter, for JSON."""
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -34,6 +34,7 @@ def machine(python: str) -> dict[str, Any]:
     }
 
 
-def told(facts: dict[str, Any]) -> str:
+def as_text(facts: dict[str, Any]) -> str:
+    """Return these facts in one line."""
     load = "" if facts["load"] is None else f", load {facts['load'][0]:.1f}"
     return f"{facts['processor']}, {facts['cpus']} CPUs{load}, {facts['system']}, {facts['python']}, {facts['when']}"

@@ -1,4 +1,4 @@
-"""Who is measured: asecretcache, and what a user could take instead."""
+"""The clients that are measured: asecretcache, and its alternatives."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ WHEEL: Final = "{wheel}"
 
 @dataclass(frozen=True)
 class Peer:
-    """A client, the environment that it runs in, and how it is spoken to.
+    """A client and its environment.
 
     Attributes:
-        name: what tables call it.
-        client: its module in clients/, which says how it is used.
-        packages: what is installed, by pip or for Node by npm.
-        kind: whether its ``get`` is a coroutine, a plain function, or in Node.
-        environment: what its environment is called, if it shares one.
+        name: its name in tables.
+        client: its module in clients/, which uses it as its documentation does.
+        packages: what pip installs, or npm for Node.
+        kind: whether its ``get`` is a coroutine function, a plain function, or a function of Node.
+        environment: the name of the environment that it shares with another peer.
         settings: environment variables.
-        needs: an attribute without which it is missing, as ``module.name``.
-        caches: whether there are hits at all.
-        only: the measurements that it is for; all, if empty.
+        needs: an attribute without which the peer can't be measured, as ``module.name``.
+        caches: whether it has warm reads.
+        only: the measurements that it is for; if empty, all.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Pictures of the results, for the README: transparent, in tones that are read on white and on black."""
+"""The pictures for README: transparent, in colours that can be read on white and on black."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from cold import IMPORTS
-from figures import median
+from figures import median, ratios
 from fleet import QUOTAS, usd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -18,7 +18,7 @@ WARN = "#e5534b"
 
 STYLE = {
     "font.size": 9,
-    # Text stays text, in the first of these that the reader has.
+    # Text stays text, in the first of these fonts that the reader has.
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans", "sans-serif"],
     "text.color": TEXT,
@@ -34,14 +34,14 @@ STYLE = {
     "grid.color": TEXT,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    # The same results give the same bytes.
+    # The same results make the same file.
     "svg.hashsalt": "asecretcache",
     "savefig.transparent": True,
 }
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what was measured, and return the files."""
+    """Draw the pictures of the results that are there, and return the files."""
     drawn = []
     with mpl.rc_context(STYLE):
         for name, picture in PICTURES.items():
@@ -50,7 +50,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
                 folder.mkdir(parents=True, exist_ok=True)
                 figure = picture(results)
                 figure.savefig(path, metadata={"Date": None})
-                # To look at: on white, as most see it.
+                # To look at: on white.
                 figure.savefig(path.with_suffix(".png"), dpi=110, transparent=False)
                 drawn.append(path)
     return drawn
@@ -63,14 +63,14 @@ def colour(name: str) -> str:
 
 
 def source(results: dict[str, Any]) -> str:
-    """Where the figures come from, in a line."""
+    """Return where the figures were measured, in one line."""
     machine = results["machine"]
     quick = ", a quick look" if results["quick"] else ""
     return f"{machine['python']}, {machine['processor']}, {machine['cpus']} CPUs, server on loopback{quick}"
 
 
 def label(axes: Any, names: list[str], *, hide: bool = False) -> None:
-    """Give axes a row for each name, the first at the top."""
+    """Give the axes a row for each name, the first at the top."""
     axes.set_yticks(range(len(names)), [""] * len(names) if hide else names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -114,26 +114,34 @@ def cold(results: dict[str, Any]) -> Figure:
 
 
 def hit(results: dict[str, Any]) -> Figure:
-    """Nanoseconds on a logarithmic scale."""
+    """The ratios to a bare coroutine on a logarithmic scale: of one secret, and of one key of its JSON."""
     found = results["hit"]
-    samples = {
-        peer: candidates["get"] for kind in ("asyncio", "Node") for peer, candidates in found.get(kind, {}).items()
-    }
-    samples["bare coroutine over a dict"] = found["asyncio"]["asecretcache"]["bare"]
-    names = sorted(samples, key=lambda name: median(samples[name]))
-    figure = Figure(figsize=(8, 0.34 * len(names) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    least = median(samples["bare coroutine over a dict"])
-    for row, name in enumerate(names):
-        middle = median(samples[name])
-        axes.barh(row, middle, height=0.62, color=BASE if name.startswith("bare") else colour(name))
-        annotate(axes, f"{middle:,.0f} ns  ({middle / least:,.1f} x)", middle, row)
-    label(axes, names)
-    axes.set_xscale("log")
-    axes.set_xlim(50, 8 * max(median(values) for values in samples.values()))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} ns"))
-    axes.set_title("A warm hit (logarithmic)")
-    figure.supxlabel(source(results), fontsize=7.5, color=TEXT)
+    groups: dict[str, dict[str, float]] = {}
+    for what in ("one secret", "one key of its JSON"):
+        # The first statement is the one that users write most.
+        groups[what] = {
+            f"{peer}: {statement}" if colour(peer) == OURS else peer: median(ratios(pair["ns"], pair["bare"]))
+            for loop in ("asyncio", "Node")
+            for peer, kinds in found.get(loop, {}).items()
+            for statement, pair in list(kinds.get(what, {}).items())[:1]
+        }
+    sizes = [len(medians) for medians in groups.values()]
+    figure = Figure(figsize=(9, 0.34 * sum(sizes) + 1.8), layout="constrained")
+    for axes, (what, medians) in zip(
+        figure.subplots(len(groups), 1, sharex=True, height_ratios=sizes), groups.items(), strict=True
+    ):
+        names = sorted(medians, key=lambda name: medians[name])
+        for row, name in enumerate(names):
+            axes.barh(row, medians[name], height=0.62, color=colour(name))
+            digits = 1 if medians[name] < 100 else 0
+            annotate(axes, f"{medians[name]:,.{digits}f}", medians[name], row)
+        label(axes, names)
+        axes.set_xscale("log")
+        axes.set_xlim(1, 3 * max(max(each.values()) for each in groups.values()))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} x"))
+        axes.set_title(f"A warm read of {what}")
+    axes.set_xlabel("CPU time, in multiples of a bare coroutine's (logarithmic)")
+    figure.supxlabel(f"{source(results)}; Node against a bare coroutine of Node", fontsize=7.5, color=TEXT)
     return figure
 
 
@@ -146,14 +154,9 @@ def money(value: float, _: object) -> str:
 
 
 def fleet(results: dict[str, Any]) -> Figure:
-    """What caching saves, and what a deploy does to Secrets Manager."""
+    """What the calls of a month cost, and the calls a second after a deploy."""
     found = results["fleet"]
-    tones = {
-        "no cache": WARN,
-        "official clients": NODE,
-        "asecretcache": OURS,
-        "the article": PYTHON,
-    }
+    tones = {"no cache": WARN, "official clients": NODE, "asecretcache": OURS, "the article": PYTHON}
     figure = Figure(figsize=(11, 4), layout="constrained")
     cost, burst, later = figure.subplots(1, 3, width_ratios=(5, 5, 4))
     rates = [int(rate) for rate in found["months"]]
@@ -185,7 +188,7 @@ def fleet(results: dict[str, Any]) -> Figure:
             ("asecretcache, batch=True", "BatchGetSecretValue", NODE),
         ):
             counts = {int(second): count for second, count in found["deploy"][name][operation].items()}
-            # The worst second of each so many.
+            # The worst second of each ``width`` seconds.
             edges = list(range(begin, end + 1, width))
             worst = [max(counts.get(start + each, 0) for each in range(width)) for start in edges[:-1]]
             axes.stairs(worst, edges, fill=True, color=tone)

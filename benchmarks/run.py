@@ -1,8 +1,10 @@
-"""Measure all, or what is named: python benchmarks/run.py [hit] [cold] [calls] [waiters] [stall] [eviction] [fleet].
+"""Run all measurements, or those that are named, and print their tables.
 
-One run installs each peer in an environment of its own, starts a server on loopback, measures, prints tables, writes
-build/bench/results.json, and draws pictures: into docs/pictures/ when all was measured at length, else next to it; the
-fleet's, which is no measurement, always.
+python benchmarks/run.py [--quick] [hit] [cold] [calls] [waiters] [one_miss] [stall] [eviction] [fleet]
+
+A run installs each peer in an environment of its own and starts a server on loopback. It writes all results to
+build/bench/results.json and draws pictures into build/bench/pictures/. A full run copies them to docs/pictures/; the
+picture of the fleet, which is simulated, is always copied.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ import cold
 import eviction
 import fleet
 import hit
+import one_miss
 import stall
 import waiters
 from bench import Bench
 from environments import ROOT, Environments, Installed, MissingError
 from figures import MANY
-from machine import machine, told
+from machine import as_text, machine
 from peers import BASELINE, OURS, PEERS
 from server import Server
 
@@ -36,13 +39,14 @@ MEASUREMENTS: dict[str, ModuleType] = {
     "cold": cold,
     "calls": calls,
     "waiters": waiters,
+    "one_miss": one_miss,
     "stall": stall,
     "eviction": eviction,
 }
 
 
 def prepared(environments: Environments, names: list[str]) -> tuple[list[Installed], dict[str, str]]:
-    """The peers that could be installed, and why others couldn't."""
+    """Install the peers; return those that can be measured, and by name why the others can't."""
     installed, missing = [], {}
     for peer in PEERS:
         if names and peer.name not in {OURS, BASELINE, *names}:
@@ -72,17 +76,17 @@ def measured(names: list[str], installed: list[Installed], missing: dict[str, st
 
 
 def versions(bench: Bench) -> str:
-    """Who is measured, and who isn't, and why not."""
-    told = [
+    """Return the versions of the peers, and why the others are missing."""
+    known = [
         (each.peer.name, ", ".join(f"{name} {version}" for name, version in each.versions.items() if name in MAIN))
         for each in bench.installed
     ]
     width = max(len(peer.name) for peer in PEERS)
-    lines = [*told, *((name, f"missing: {why}") for name, why in bench.missing.items())]
+    lines = [*known, *((name, f"missing: {why}") for name, why in bench.missing.items())]
     return "\n".join(["", *(f"{name.ljust(width)}  {text}" for name, text in lines)])
 
 
-# Whose versions tables tell; results.json has them all.
+# The packages whose versions are printed; results.json has all.
 MAIN = frozenset(
     {"asecretcache", "aioboto3", "aiobotocore", "botocore", "aiohttp", "httptools", "python", "node", "async-lru"}
     | {
@@ -100,16 +104,16 @@ MAIN = frozenset(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measurement", nargs="*", choices=[*MEASUREMENTS, "fleet", []], help="all, if none is named")
+    parser.add_argument("measurement", nargs="*", choices=[*MEASUREMENTS, "fleet", []], help="by default all")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, no measurement")
-    parser.add_argument("--wheel", type=Path, help="another wheel of asecretcache than build/wheel/'s")
-    parser.add_argument("--python", default=sys.executable, help="another interpreter for what is measured")
-    parser.add_argument("--peer", action="append", default=[], help="this one, asecretcache and aioboto3 alone")
+    parser.add_argument("--wheel", type=Path, help="a wheel of asecretcache; by default the one in build/wheel/")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of the environments")
+    parser.add_argument("--peer", action="append", default=[], help="measure only this peer, asecretcache and aioboto3")
     options = parser.parse_args()
     names = options.measurement or [*MEASUREMENTS, "fleet"]
     ROOT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine(options.python), "quick": options.quick}
-    print(told(results["machine"]))
+    print(as_text(results["machine"]))
     print(f"medians; in brackets minimum and maximum, or of {MANY} values and more the 10th and 90th percentile")
     if options.quick:
         print("A quick look: too few rounds to quote.")
@@ -126,7 +130,7 @@ def main() -> None:
 
 
 def draw(results: dict[str, Any], *, is_complete: bool) -> None:
-    # Late, so that none of this is in the memory that children start from.
+    # Imported late: the peak memory of a child process begins with that of its parent.
     import pictures
 
     folder = ROOT / "pictures"

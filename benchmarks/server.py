@@ -1,7 +1,7 @@
-"""Secrets Manager on loopback: canned answers over HTTP and TLS, as fast as plain asyncio goes, counted by operation.
+"""A stand-in for Secrets Manager on loopback: fixed responses over HTTP and TLS, and a count of calls by operation.
 
-It runs in a process of its own, so that it takes no time from what is measured, and has no HTTP library to wait for.
-Any secret id is there; its version is always the same. ``Server`` starts it and reads the counts.
+It runs in a process of its own, so that it takes no time from the client, and on plain asyncio without an HTTP library,
+so that it is fast. Every secret id exists, always in the same version. ``Server`` starts it and reads the counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VALUE = json.dumps(
 
 
 def secret(secret_id: str) -> dict[str, Any]:
-    """A secret as GetSecretValue has it; of ids that aren't ARNs, one is made."""
+    """Return the response of GetSecretValue for a name or an ARN."""
     name = secret_id.rpartition(":")[2]
     return {
         "ARN": f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf",
@@ -37,7 +37,7 @@ def secret(secret_id: str) -> dict[str, Any]:
 
 
 def answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
-    """What Secrets Manager would say."""
+    """Return the response of an operation."""
     if operation == "BatchGetSecretValue":
         return {"SecretValues": [secret(each) for each in request["SecretIdList"]], "Errors": []}
     whole = secret(request["SecretId"])
@@ -50,14 +50,14 @@ def answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 class State:
-    """The counts, and how long each answer is held back."""
+    """The counts, and for how many seconds each response is held back."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.delay = 0.0
 
     def control(self, path: str) -> Any:
-        """Tell the counts and forget them, or set the delay in seconds."""
+        """Return the counts and reset them; /delay/SECONDS sets the delay too."""
         command, _, argument = path.strip("/").partition("/")
         if command == "delay":
             self.delay = float(argument)
@@ -66,7 +66,7 @@ class State:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: HTTP/1.1, a request at a time, bodies with a Content-Length, which all SDKs send."""
+    """One connection: HTTP/1.1, one request after the other, each body with a Content-Length, as all SDKs send it."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -121,15 +121,19 @@ async def serve(certificate: str) -> None:
         server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, ssl=tls, backlog=4096)
         ports.append(server.sockets[0].getsockname()[1])
     print(json.dumps(ports), flush=True)
-    # Until whoever started it is gone.
+    # Until the parent closes the pipe or ends.
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 class Server:
-    """The process, for as long as the ``with`` block lasts; ``folder`` is for its certificates."""
+    """The process of the stand-in, which ends with the ``with`` block.
+
+    Args:
+        folder: where its certificates are written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        # In another process: trustme's cryptography would make this one's memory, which children start from, bigger.
+        # In another process: trustme imports cryptography, and the peak memory of a child begins with its parent's.
         make = (
             "import sys, trustme; ca = trustme.CA(); ca.cert_pem.write_to_path(sys.argv[1]);"
             "ca.issue_cert('127.0.0.1', 'localhost').private_key_and_cert_chain_pem.write_to_path(sys.argv[2])"
@@ -144,19 +148,19 @@ class Server:
         self.urls = {"HTTP": f"http://127.0.0.1:{self._port}", "TLS": f"https://127.0.0.1:{tls_port}"}
 
     def calls(self) -> Counter[str]:
-        """The calls by operation since the last time."""
+        """Return the calls by operation since the counts were last read."""
         return Counter(self._ask("calls"))
 
     def hold(self, seconds: float) -> None:
-        """Answer each call so much later from now on; the counts begin anew."""
+        """Hold each response back for so many seconds from now on, and reset the counts."""
         self._ask(f"delay/{seconds}")
 
     def _ask(self, path: str) -> dict[str, int]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         connection.request("GET", f"/{path}")
-        told: dict[str, int] = json.loads(connection.getresponse().read())
+        counts: dict[str, int] = json.loads(connection.getresponse().read())
         connection.close()
-        return told
+        return counts
 
     def __enter__(self) -> Self:
         return self

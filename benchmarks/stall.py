@@ -1,4 +1,4 @@
-"""The longest stall of the event loop during a first fetch, in fresh processes by turns."""
+"""The longest stall of the event loop during a first fetch, in new processes by turns."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ cache = SecretCache(ttl=900)
 
 
 async def handle(event: dict[str, Any]) -> dict[str, Any]:
-    user = await cache.get_json("prod/db", "user")
+    user = await cache.get_json("prod/db:user")
     key = await cache.get_secret("prod/api")
     return {"user": user, "has_key": bool(key)}
 

@@ -1,6 +1,6 @@
-"""Settings of several secrets as one typed object, the secrets fetched during INIT and together.
+"""Settings of several secrets as one typed object; the secrets are fetched together, during INIT.
 
-The object is made anew for each invocation, from memory, so a rotated secret arrives within the ttl.
+Each invocation makes a new object from memory, so a rotated secret arrives within the ttl.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Database(BaseModel):
 
 
 class Settings(BaseModel):
-    """All that the function needs, of several secrets."""
+    """All settings of the function, from several secrets."""
 
     database: Database
     api_key: SecretStr
 
     @classmethod
     async def load(cls, cache: SecretCache) -> Settings:
-        """Make it of what is in memory, or fetch what isn't."""
-        await cache.get_many([DATABASE, API_KEY])  # what isn't fresh is fetched concurrently
+        """Return the settings, from memory if the secrets are fresh."""
+        await cache.get_secrets(DATABASE, API_KEY)  # those that aren't fresh are fetched concurrently
         return cls(
             database=await cache.get_as(DATABASE, Database.model_validate_json),
             api_key=SecretStr(await cache.get_secret(API_KEY)),

@@ -1,4 +1,4 @@
-"""What all tests share: the event loops they run on, the servers they talk to, and which asecretcache it is."""
+"""What all tests share: the event loops they run on, servers, fixtures, and which asecretcache is tested."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from importlib.metadata import version
 import pytest
 
 import asecretcache
+from asecretcache import SecretCache
+from asecretcache.testing import InMemorySource, ManualClock
+from simulation.virtual_loop import VirtualLoop
 
 pytest_plugins = ["moto_server", "raw_server", "fault_server", "postgres"]
 
@@ -22,7 +25,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
-    """Give a test that is marked ``every_loop`` all the kinds of loop that this interpreter has; others, asyncio's."""
+    """Give a test the loops that its marker names: ``every_loop``, ``virtual_time``, or without one asyncio's."""
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualLoop}
     factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
     if item.get_closest_marker("every_loop"):
         if sys.platform != "win32":
@@ -32,6 +37,30 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
         if sys.version_info >= (3, 12):
             factories["eager"] = _new_eager_loop
     return factories
+
+
+@pytest.fixture
+def source() -> InMemorySource:
+    """A source with a JSON, a text and a binary secret."""
+    return InMemorySource(
+        {
+            "prod/db": '{"user": "app", "password": "hunter2", "port": 5432, "hosts": ["a", "b"], "none": null}',
+            "prod/api": "key-1",
+            "prod/key": b"\x00\x01",
+        }
+    )
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The wall clock of the ``cache`` fixture."""
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(source: InMemorySource, clock: ManualClock) -> SecretCache:
+    """A cache over the source, with a ttl of 100 s without jitter."""
+    return SecretCache(source, clock=clock, ttl=100.0, jitter=0.0)
 
 
 if sys.version_info >= (3, 12):

@@ -1,4 +1,4 @@
-"""Secrets Manager over TLS, and all that may go wrong between it and a client; a pytest plugin."""
+"""Secrets Manager over TLS with all faults that may occur between it and a client; a pytest plugin."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from asecretcache import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
+from asecretcache import CredentialsError, SecretCacheError, SecretThrottledError, SecretUnavailableError
 from raw_server import GOOD, RawServer, Stage, close, drip, hang, reset
 
-HOST = "secretsmanager.invalid"  # A name that no resolver knows.
+HOST = "secretsmanager.invalid"  # No resolver knows this name.
 
 
 class FaultServer(RawServer):
-    """It holds the secret ``name`` and can be told to fail, in one of the FAULTS; its address is a host name."""
+    """A server with the secret ``name`` and one of the FAULTS, if it is injected; its address is a host name."""
 
     def __init__(self, trusted: ssl.SSLContext, untrusted: ssl.SSLContext) -> None:
         super().__init__(trusted, HOST)
@@ -27,12 +27,12 @@ class FaultServer(RawServer):
         self.resolves = True
 
     def hold(self, value: str) -> None:
-        """Answer with this value from now on."""
+        """Respond with this value from now on."""
         self._good = {**GOOD, "SecretString": value}
         self.answer(self._good)
 
     def recover(self) -> None:
-        """Do without fault again what it is there for."""
+        """Respond without a fault again."""
         super().recover()
         self.resolves = True
         self.tls = self._trusted
@@ -51,31 +51,31 @@ class FaultServer(RawServer):
         self.drop()
 
     def truncate(self) -> None:
-        """Answer with the first half of the value's JSON, as if that were all."""
+        """Respond with the first half of the value's JSON, as if it were all."""
         whole = json.dumps(self._good).encode()
         self.answer(whole[: len(whole) // 2 + 20])
 
-    def speak_html(self, status: int) -> None:
-        """Answer as a proxy does that knows better."""
+    def respond_html(self, status: int) -> None:
+        """Respond with a web page, as some proxies do."""
         body = f"<html>{self._good['SecretString']}</html>"
         self.answer(body.encode(), status, content_type="text/html; charset=utf-8")
 
-    def speak_plainly(self) -> None:
+    def respond_plain_text(self) -> None:
         self.answer(self._good["SecretString"].encode(), content_type="text/plain")
 
 
 class Fault(NamedTuple):
-    """Something that goes wrong, and the error that it is for a caller who has no value to fall back on."""
+    """A fault, and the error of a caller for whom there is no stale value."""
 
     name: str
-    befall: Callable[[FaultServer], None]
+    inject: Callable[[FaultServer], None]
     error: type[SecretCacheError] = SecretUnavailableError
     hangs: bool = False
 
     @property
     def is_transient(self) -> bool:
-        """Whether a stale value is served meanwhile."""
-        return issubclass(self.error, SecretUnavailableError | SecretThrottledError)
+        """Whether a stale value is served while the fault lasts."""
+        return issubclass(self.error, SecretUnavailableError | SecretThrottledError | CredentialsError)
 
     def __str__(self) -> str:
         return self.name
@@ -85,8 +85,8 @@ def _breaks(name: str, stage: Stage, how: Any) -> Fault:
     return Fault(name, lambda server: server.break_off(stage, how), hangs=how in {hang, drip})
 
 
-def _answers(name: str, *answer: Any, error: type[SecretCacheError] = SecretUnavailableError) -> Fault:
-    return Fault(name, lambda server: server.refuse(*answer), error)
+def _refuses(name: str, *refusal: Any, error: type[SecretCacheError] = SecretUnavailableError) -> Fault:
+    return Fault(name, lambda server: server.refuse(*refusal), error)
 
 
 FAULTS = (
@@ -110,14 +110,14 @@ FAULTS = (
     _breaks("hangs within the body", Stage.IN_BODY, hang),
     _breaks("the headers drip", Stage.IN_HEAD, drip),
     _breaks("the body drips", Stage.AFTER_HEAD, drip),
-    _answers("500", "InternalServiceError", "no", 500),
-    _answers("503", "ServiceUnavailable", "no", 503),
-    _answers("throttled", "ThrottlingException", "slow down", 400, error=SecretThrottledError),
-    _answers("the token has expired", "ExpiredTokenException", "no", 400, error=ConfigurationError),
+    _refuses("500", "InternalServiceError", "no", 500),
+    _refuses("503", "ServiceUnavailable", "no", 503),
+    _refuses("throttled", "ThrottlingException", "slow down", 400, error=SecretThrottledError),
+    _refuses("the token has expired", "ExpiredTokenException", "no", 400, error=CredentialsError),
     Fault("half of the JSON", FaultServer.truncate),
-    Fault("HTML with status 200", partial(FaultServer.speak_html, status=200)),
-    Fault("HTML with status 502", partial(FaultServer.speak_html, status=502)),
-    Fault("another content type", FaultServer.speak_plainly),
+    Fault("HTML with status 200", partial(FaultServer.respond_html, status=200)),
+    Fault("HTML with status 502", partial(FaultServer.respond_html, status=502)),
+    Fault("another content type", FaultServer.respond_plain_text),
 )
 
 
@@ -125,15 +125,15 @@ FAULTS = (
 def fault_server(
     credentials: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, _contexts: tuple[ssl.SSLContext, ...]
 ) -> Iterator[FaultServer]:
-    """The server, healthy, standing for Secrets Manager in the environment."""
+    """The healthy server; the environment names it as Secrets Manager."""
     server = FaultServer(*_contexts)
     server.hold("the value")
-    look_up = socket.getaddrinfo
+    resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
-        """Know the server's name while it is healthy; what happens to one that isn't known is the system's affair."""
-        is_ours = host in {HOST, HOST.encode()} and server.resolves
-        return look_up("127.0.0.1" if is_ours else host, *arguments, **options)
+        """Resolve the server's name while it is healthy; the system fails to resolve it otherwise."""
+        is_known = host in {HOST, HOST.encode()} and server.resolves
+        return resolve("127.0.0.1" if is_known else host, *arguments, **options)
 
     credentials.setattr(socket, "getaddrinfo", getaddrinfo)
     credentials.setenv("AWS_CA_BUNDLE", str(tmp_path_factory.getbasetemp() / "fault-ca.pem"))
@@ -144,11 +144,11 @@ def fault_server(
 
 @pytest.fixture(scope="session")
 def _contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ...]:
-    """A context of the authority in the CA bundle, and one of another."""
+    """A context of the authority in the CA bundle, and one of another authority."""
     import trustme
 
     contexts = []
-    for name in ("fault-ca.pem", "nobodys-ca.pem"):
+    for name in ("fault-ca.pem", "unknown-ca.pem"):
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(tmp_path_factory.getbasetemp() / name))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

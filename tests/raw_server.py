@@ -1,4 +1,4 @@
-"""An HTTP server that answers canned bytes, counts connections and requests, and can break off; a pytest plugin."""
+"""An HTTP server with canned responses that counts connections and requests, and can break off; a pytest plugin."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ GOOD: dict[str, Any] = {
 
 
 class Stage(Enum):
-    """How far a connection has come when it breaks, in this order."""
+    """The point at which a connection is broken off, in the order of time."""
 
     ACCEPTED = auto()  # before the TLS handshake
-    OPEN = auto()  # nothing is read yet
-    ASKED = auto()  # the request is read, nothing is answered
+    OPEN = auto()  # nothing has been read
+    ASKED = auto()  # the request has been read, nothing has been sent
     IN_HEAD = auto()
     AFTER_HEAD = auto()
     IN_BODY = auto()
 
-    def part(self, answer: bytes) -> int:
-        """How many bytes of the answer are sent until then."""
-        head = answer.index(b"\r\n\r\n") + 4
-        parts = {Stage.IN_HEAD: head // 2, Stage.AFTER_HEAD: head, Stage.IN_BODY: (head + len(answer)) // 2}
+    def part(self, response: bytes) -> int:
+        """Return how many bytes of the response are sent before it."""
+        head = response.index(b"\r\n\r\n") + 4
+        parts = {Stage.IN_HEAD: head // 2, Stage.AFTER_HEAD: head, Stage.IN_BODY: (head + len(response)) // 2}
         return parts.get(self, 0)
 
 
 def http(body: Any, status: int = 200, *headers: str, content_type: str = "application/x-amz-json-1.1") -> bytes:
-    """A response: a body of bytes as it is, anything else as JSON."""
+    """Return the bytes of a response: a body of bytes as it is, any other as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} X", f"Content-Type: {content_type}", f"Content-Length: {len(data)}", *headers]
     return "\r\n".join((*lines, "", "")).encode() + data
 
 
-def is_whole(answer: bytes) -> bool:
-    """Whether a response has the length that it says."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+def is_whole(response: bytes) -> bool:
+    """Whether a response has the length that its header gives."""
+    head, _, body = response.partition(b"\r\n\r\n")
     return f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
 
 
 class RawServer(socketserver.ThreadingTCPServer):
-    """Give it an answer, or make it hang, break off or refuse; it keeps connections alive."""
+    """A server that responds, hangs, breaks off or refuses as it is told; it keeps connections alive."""
 
     daemon_threads = True
     block_on_close = False
@@ -79,17 +79,17 @@ class RawServer(socketserver.ThreadingTCPServer):
         self._open: set[Connection] = set()
         self._changed = threading.Condition()
         self.script: list[bytes] = []
-        self.is_patient = False  # Whether to keep a connection after an answer that isn't whole.
+        self.is_patient = False  # Whether to keep a connection after a response that isn't whole.
         self.answer(GOOD)
         self.start()
 
     def start(self) -> None:
-        """Serve, in a thread."""
+        """Serve in a thread."""
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more connections, and let go of those that hang."""
+        """Accept no more connections, and release those that hang."""
         self.let_go.set()
         self.shutdown()
         self._thread.join()
@@ -98,28 +98,28 @@ class RawServer(socketserver.ThreadingTCPServer):
             self._held.close()
 
     def answer(self, body: Any, status: int = 200, *, content_type: str = "application/x-amz-json-1.1") -> None:
-        """Answer this from now on: bytes as they are, anything else as JSON."""
+        """Respond with this body from now on: bytes as they are, any other as JSON."""
         self.bytes = http(body, status, content_type=content_type)
 
     def refuse(self, code: Any, message: Any = "no", status: int = 400) -> None:
-        """Answer with an error from now on."""
+        """Respond with an error from now on."""
         self.answer({"__type": code, "message": message}, status)
 
-    def first(self, *answers: bytes) -> None:
-        """Before that answer these, each once; a response that isn't whole ends the connection."""
-        self.script += answers
+    def first(self, *responses: bytes) -> None:
+        """Send these responses first, each once; one that isn't whole ends the connection."""
+        self.script += responses
 
     def hang(self) -> None:
-        """Answer nothing until ``let_go`` is set."""
+        """Send no response until ``let_go`` is set."""
         self.let_go.clear()
 
     def break_off(self, stage: Stage, how: Break) -> None:
-        """Break off every connection that gets to this stage, until recover(); ``broken`` counts them."""
+        """Break off every connection at this stage, until recover(); ``broken`` counts them."""
         self.let_go.clear()
         self._breaks = stage, how
 
     def breaks(self, stage: Stage) -> Break | None:
-        """Return how to break off a connection that has come to this stage, if it is to be."""
+        """Return how to break off a connection at this stage, or None."""
         breaks = self._breaks
         return breaks[1] if breaks is not None and breaks[0] is stage else None
 
@@ -128,13 +128,13 @@ class RawServer(socketserver.ThreadingTCPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
-        # Bound and not listening: nobody else gets the port, be it as the near end of a connection to itself.
+        # Bound and not listening, so that no other socket gets the port.
         self._held = socket.socket()
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind(self.server_address)
 
     def recover(self) -> None:
-        """Refuse and break off no more, and end the connections that hang."""
+        """Refuse and break off no more connections, and release those that hang."""
         self._breaks = None
         self.let_go.set()
         if self._held is not None:
@@ -146,44 +146,56 @@ class RawServer(socketserver.ThreadingTCPServer):
             self.start()
 
     def drop(self, *, reset: bool = False) -> None:
-        """End all connections, with a FIN or an RST, and return when it is sent."""
+        """Close all connections with a FIN or an RST, and return when that is sent."""
         with self._changed:
             for connection in self._open:
                 connection.cut(reset=reset)
             if not self._changed.wait_for(lambda: not self._open, 30):
-                raise TimeoutError("connections that were to end go on")
+                raise TimeoutError("connections were not closed in time")
 
     def forget(self) -> None:
-        """Answer nothing any more on the connections that are open, as if a gateway had lost them."""
+        """Send nothing more on the open connections, as if a gateway had forgotten them."""
         with self._changed:
             for connection in self._open:
                 connection.forgotten = True
 
+    def send_unrequested(self, data: bytes) -> None:
+        """Send bytes on all open connections, without a request."""
+        with self._changed:
+            for connection in self._open:
+                connection.request.sendall(data)
+
     def take(self, request: bytes) -> None:
-        """Keep account of the requests."""
+        """Record a request."""
         with self._changed:
             self.requests.append(request)
             self.arrived.set()
             self._changed.notify_all()
 
     def wait_for_requests(self, count: int, seconds: float = 30) -> None:
-        """Return when so many have arrived."""
+        """Return when so many requests have arrived."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.requests) >= count, seconds):
                 raise TimeoutError(f"{len(self.requests)} requests of {count} arrived")
 
+    def wait_for_open(self, count: int, seconds: float = 30) -> None:
+        """Return when so many connections are open."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._open) == count, seconds):
+                raise TimeoutError(f"{len(self._open)} connections are open, not {count}")
+
     def note(self, connection: Connection, *, is_open: bool) -> None:
-        """Keep account of the open connections."""
+        """Record that a connection is open or closed."""
         with self._changed:
             (self._open.add if is_open else self._open.discard)(connection)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be quiet about clients that went away."""
+        """Print nothing about clients that have closed their connection."""
 
 
 class Connection(socketserver.StreamRequestHandler):
-    """One connection of a client."""
+    """A connection of a client."""
 
     server: RawServer
     request: socket.socket
@@ -213,15 +225,15 @@ class Connection(socketserver.StreamRequestHandler):
                 return
             self.server.let_go.wait()
             if self.forgotten:
-                self.rfile.read()  # Until the client gives up.
+                self.rfile.read()  # until the client closes it
                 return
-            answer = self.server.script.pop(0) if self.server.script else self.server.bytes
-            self.wfile.write(answer)
-            if not (is_whole(answer) or self.server.is_patient):
+            response = self.server.script.pop(0) if self.server.script else self.server.bytes
+            self.wfile.write(response)
+            if not (is_whole(response) or self.server.is_patient):
                 return
 
     def _breaks(self, stage: Stage) -> bool:
-        """Break off at this stage if that is to be; return whether it was."""
+        """Break off at this stage if the server was told to; return whether it did."""
         how = self.server.breaks(stage)
         if how is None:
             return False
@@ -233,10 +245,10 @@ class Connection(socketserver.StreamRequestHandler):
         return True
 
     def cut(self, *, reset: bool) -> None:
-        """Let its thread, which waits for a request, end it; from another thread."""
+        """From another thread, let the thread that waits for a request close the connection."""
         if reset:
             _arm_reset(self.request)
-        # The base class's: that of a TLS socket forgets the session which the thread is reading from.
+        # The base class's method: that of a TLS socket drops the session that the other thread reads from.
         with suppress(OSError):
             socket.socket.shutdown(self.request, socket.SHUT_RD)
 
@@ -247,25 +259,25 @@ class Connection(socketserver.StreamRequestHandler):
 
 
 Break = Callable[[Connection, bytes], None]
-"""What becomes of a connection; it is given what is left of the answer, and afterwards the connection is closed."""
+"""Breaks off a connection, given the rest of the response; the connection is closed afterwards."""
 
 
 def close(connection: Connection, rest: bytes) -> None:
-    """End it with a FIN."""
+    """Close it with a FIN."""
 
 
 def reset(connection: Connection, rest: bytes) -> None:
-    """End it with an RST."""
+    """Close it with an RST."""
     _arm_reset(connection.request)
 
 
 def hang(connection: Connection, rest: bytes) -> None:
-    """Say nothing more until the server recovers."""
+    """Send nothing more until the server recovers."""
     connection.server.let_go.wait()
 
 
 def drip(connection: Connection, rest: bytes) -> None:
-    """Send a byte now and then, so that no time-out for a single read ever strikes."""
+    """Send a byte every 50 ms, so that no time-out of a single read ends it."""
     for at in range(len(rest)):
         connection.wfile.write(rest[at : at + 1])
         if connection.server.let_go.wait(0.05):
@@ -273,12 +285,12 @@ def drip(connection: Connection, rest: bytes) -> None:
 
 
 def _arm_reset(connection: socket.socket) -> None:
-    # To linger for no time is to answer the close with an RST.
+    # With a linger time of 0, closing the socket sends an RST.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def serve(tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
-    """Run a server for as long as the generator lives."""
+    """Run a server as long as the generator lives."""
     server = RawServer(tls)
     yield server
     server.stop()
@@ -292,14 +304,14 @@ def raw_server() -> Iterator[RawServer]:
 
 @pytest.fixture
 def aws_raw(credentials: pytest.MonkeyPatch, raw_server: RawServer) -> RawServer:
-    """The same, standing for Secrets Manager in the environment."""
+    """The same server; the environment names it as Secrets Manager."""
     credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raw_server.url)
     return raw_server
 
 
 @pytest.fixture
 def tls_server(credentials: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawServer]:
-    """A server over TLS, standing for Secrets Manager in the environment, CA bundle included."""
+    """A server over TLS; the environment names it as Secrets Manager, and its authority in the CA bundle."""
     import trustme
 
     authority = trustme.CA()

@@ -21,20 +21,10 @@ def source() -> InMemorySource:
     return InMemorySource({"prod/db": f'{{"user": "app", "password": "{PASSWORD}"}}', "prod/api": "key-1"})
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def cache(source: InMemorySource, clock: ManualClock) -> SecretCache:
-    return SecretCache(source, clock=clock, ttl=100, jitter=0)
-
-
 async def test_secrets_are_passed_at_each_call_and_are_fresh(
     cache: SecretCache, source: InMemorySource, clock: ManualClock
 ) -> None:
-    """Nothing is fetched before the first call, each secret once then, and a rotated one arrives after the ttl."""
+    """Each secret is fetched once, at the first call, and a rotated one arrives after the ttl."""
 
     @cache.inject(password="prod/db:password", user="prod/db:user", api_key="prod/api")
     async def connect(host: str, *, user: str, password: str, api_key: str) -> tuple[str, ...]:
@@ -51,7 +41,7 @@ async def test_secrets_are_passed_at_each_call_and_are_fresh(
 
 
 async def test_it_is_still_the_function(cache: SecretCache) -> None:
-    """Name, docstring and kind; its signature from outside lacks what is injected."""
+    """Name, docstring and kind are kept; the signature, seen from outside, lacks what is injected."""
 
     @cache.inject(password="prod/db:password")
     async def connect(host: str, password: str, port: int = 5432) -> str:
@@ -65,7 +55,7 @@ async def test_it_is_still_the_function(cache: SecretCache) -> None:
 
 
 async def test_a_caller_may_override_an_argument(cache: SecretCache, source: InMemorySource) -> None:
-    """By keyword or by position, and then that secret isn't fetched."""
+    """An argument that is passed, by keyword or by position, isn't fetched."""
 
     @cache.inject(password="prod/db:password", api_key="prod/api")
     async def connect(host: str, password: str, *, api_key: str) -> tuple[str, ...]:
@@ -80,7 +70,7 @@ async def test_a_caller_may_override_an_argument(cache: SecretCache, source: InM
 
 
 async def test_methods_and_any_keywords(cache: SecretCache) -> None:
-    """It works on methods, on class methods from below, and on functions that take **kwargs."""
+    """inject decorates methods, what is below @classmethod and @staticmethod, and functions that take **kwargs."""
 
     class Client:
         @cache.inject(api_key="prod/api")
@@ -107,8 +97,20 @@ async def test_methods_and_any_keywords(cache: SecretCache) -> None:
     assert await anything() == {"api_key": "key-1", "self": "app"}
 
 
+async def test_stages_and_versions_are_injected_too(cache: SecretCache, source: InMemorySource) -> None:
+    """References are those of get_secret; two arguments may be of one secret."""
+    version = source.rotate("prod/api", "key-2").version_id
+
+    @cache.inject(old="prod/api::AWSPREVIOUS", new=f"prod/api:::{version}", same=f"prod/api:::{version}")
+    async def compare(old: str, new: str, same: str) -> tuple[str, ...]:
+        return old, new, same
+
+    assert await compare() == ("key-1", "key-2", "key-2")
+    assert len(source.calls) == 2
+
+
 async def test_failures_are_those_of_the_cache(cache: SecretCache) -> None:
-    """All that could not be had, together; the function isn't called."""
+    """One group has the errors of all secrets, and the function isn't called."""
 
     @cache.inject(a="missing", b="prod/api")
     async def never(a: str, b: str) -> None:
@@ -126,7 +128,7 @@ async def test_failures_are_those_of_the_cache(cache: SecretCache) -> None:
 
 
 async def test_no_frame_of_ours_shows_a_value(cache: SecretCache) -> None:
-    """When the function raises, or can't be called, or a secret can't be had."""
+    """Whether the function raises, or can't be called, or a secret can't be fetched."""
 
     @cache.inject(password="prod/db:password")
     async def connect(password: str) -> None:
@@ -155,7 +157,7 @@ async def test_no_frame_of_ours_shows_a_value(cache: SecretCache) -> None:
 
 
 def test_mistakes_are_told_when_it_is_applied(cache: SecretCache) -> None:
-    """Not at the first call."""
+    """The errors are raised at the decoration, not at the first call."""
 
     async def connect(password: str) -> None:
         del password
@@ -166,10 +168,14 @@ def test_mistakes_are_told_when_it_is_applied(cache: SecretCache) -> None:
     def sync(password: str) -> None:
         del password
 
-    with pytest.raises(ConfigurationError, match="inject is given"):
+    with pytest.raises(
+        ConfigurationError, match=r"inject needs the arguments to pass: inject\(password='prod/db:password'\)"
+    ):
         cache.inject()
     with pytest.raises(ConfigurationError, match="names no secret"):
         cache.inject(password=":password")
+    with pytest.raises(ConfigurationError, match="must be a str"):
+        cache.inject(password=["prod/db"])  # type: ignore[arg-type]  # the mistake
     with pytest.raises(ConfigurationError, match=r"passwort=, which .*connect doesn't take"):
         cache.inject(passwort="prod/db:password")(connect)
     with pytest.raises(ConfigurationError, match="doesn't take by keyword"):
@@ -180,7 +186,7 @@ def test_mistakes_are_told_when_it_is_applied(cache: SecretCache) -> None:
 
 
 async def test_what_comes_after_an_injected_argument_is_passed_by_keyword(cache: SecretCache) -> None:
-    """By position it would be taken for the secret, so the signature doesn't offer that."""
+    """By position it would be taken for the secret, so the signature offers it by keyword only."""
 
     @cache.inject(password="prod/db:password")
     async def connect(host: str, password: str, port: int = 1, *more: str, user: str = "app", **others: str) -> str:
@@ -192,7 +198,7 @@ async def test_what_comes_after_an_injected_argument_is_passed_by_keyword(cache:
 
 
 def test_a_partial_is_named_by_its_class(cache: SecretCache) -> None:
-    """It has no name of its own."""
+    """A partial has no name of its own."""
 
     async def connect(password: str, /) -> None:
         del password

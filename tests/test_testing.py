@@ -1,4 +1,4 @@
-"""The fakes for users' own tests behave as what they stand for."""
+"""The fakes for users' own tests behave as Secrets Manager and a clock do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import asyncio
 
 import pytest
 
-from asecretcache import SecretCache, SecretNotFoundError, SecretRequest, SecretSource, SecretUnavailableError
+from asecretcache import (
+    BatchSource,
+    Secret,
+    SecretAccessDeniedError,
+    SecretCache,
+    SecretNotFoundError,
+    SecretRequest,
+    SecretUnavailableError,
+)
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 
 @pytest.fixture
@@ -16,17 +25,20 @@ def source() -> InMemorySource:
 
 
 async def test_it_is_a_source_that_counts(source: InMemorySource) -> None:
-    """Calls are listed in order, those that fail too."""
-    assert isinstance(source, SecretSource)
+    """Calls and batches are listed in order, those that fail too, and its repr has their number."""
+    assert isinstance(source, BatchSource)
     await source.fetch(SecretRequest("a"))
     with pytest.raises(SecretNotFoundError, match="'c'"):
         await source.fetch(SecretRequest("c"))
 
-    assert source.calls == [("a", None, None), ("c", None, None)]
+    assert source.calls == [SecretRequest("a"), SecretRequest("c")]
+    await source.fetch_batch(["a", "b"])
+    assert source.batches == [("a", "b")]
+    assert repr(source) == "<InMemorySource 2 secrets, 3 calls>"
 
 
 async def test_a_rotation_moves_the_labels(source: InMemorySource) -> None:
-    """The new version is current, the one before it previous, and older ones are had by their id alone."""
+    """The new version is current, the one before it previous, and older ones have no label but their id."""
     first = await source.fetch(SecretRequest("a"))
     for value in ("2", "3"):
         source.rotate("a", value)
@@ -42,22 +54,30 @@ async def test_a_rotation_moves_the_labels(source: InMemorySource) -> None:
 
 
 async def test_a_secret_is_found_by_its_arn_too(source: InMemorySource) -> None:
-    """By its own, not by one that only ends alike."""
+    """By exactly its own ARN; the account in ARNs can be chosen."""
     arn = (await source.fetch(SecretRequest("a"))).arn
     assert (await source.fetch(SecretRequest(arn))).name == "a"
     with pytest.raises(SecretNotFoundError):
         await source.fetch(SecretRequest(arn.replace("123456789012", "999999999999")))
+    other = InMemorySource({"a": "1"}, account_id="999999999999")
+    assert (await other.fetch(SecretRequest("a"))).arn == arn.replace("123456789012", "999999999999")
 
 
 async def test_a_deleted_secret_is_not_found(source: InMemorySource) -> None:
-    """As with AWS."""
+    """As with AWS; when it is created again it is another secret, with another ARN."""
+    arn = (await source.fetch(SecretRequest("a"))).arn
     source.delete("a")
     with pytest.raises(SecretNotFoundError):
         await source.fetch(SecretRequest("a"))
 
+    again = source.rotate("a", "2")
+    assert again.arn != arn
+    with pytest.raises(SecretNotFoundError):
+        await source.fetch(SecretRequest("a", "AWSPREVIOUS"))
+
 
 async def test_failures_are_of_one_secret_or_of_all_and_end(source: InMemorySource) -> None:
-    """They last as often as told, or until recover()."""
+    """A failure lasts as often as it was told to, or until recover(); each call raises an instance of its own."""
     error = SecretUnavailableError("down")
     source.fail(error, "a", times=1)
     with pytest.raises(SecretUnavailableError) as caught:
@@ -73,8 +93,25 @@ async def test_failures_are_of_one_secret_or_of_all_and_end(source: InMemorySour
     await source.fetch(SecretRequest("b"))
 
 
-def test_fetches_that_wait_are_released_on_whichever_loop_they_are(source: InMemorySource) -> None:
-    """Also when one of those loops is gone by then, or the fetch was cancelled."""
+async def test_a_batch_has_an_error_for_each_id_that_fails(source: InMemorySource) -> None:
+    """A batch may also be refused as a whole, until recover()."""
+    source.fail(SecretUnavailableError("down"), "b", times=1)
+    results = await source.fetch_batch(["a", "b", "c"])
+    assert isinstance(results["a"], Secret)
+    assert [type(results[name]) for name in "bc"] == [SecretUnavailableError, SecretNotFoundError]
+
+    refused = SecretAccessDeniedError("no batches")
+    source.fail_batches(refused)
+    for _ in range(2):
+        with pytest.raises(SecretAccessDeniedError) as caught:
+            await source.fetch_batch(["a"])
+        assert caught.value is not refused
+    source.recover()
+    assert isinstance((await source.fetch_batch(["a"]))["a"], Secret)
+
+
+def test_paused_fetches_are_released_on_whichever_loop_they_are(source: InMemorySource) -> None:
+    """Also when one of those loops is closed by then, or a fetch was cancelled."""
     source.pause()
     cache = SecretCache(source)
     loop = asyncio.new_event_loop()
@@ -87,8 +124,7 @@ def test_fetches_that_wait_are_released_on_whichever_loop_they_are(source: InMem
     async def wait() -> str:
         caller = asyncio.create_task(cache.get_secret("a"))
         other = asyncio.create_task(source.fetch(SecretRequest("b")))
-        while len(source.calls) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(source.calls) == 3)
         source.resume()
         other.cancel()
         await asyncio.wait([other])
@@ -98,14 +134,14 @@ def test_fetches_that_wait_are_released_on_whichever_loop_they_are(source: InMem
 
 
 async def test_it_notes_that_it_was_closed(source: InMemorySource) -> None:
-    """For tests of code that owns its source."""
+    """Tests of code that owns its source can look at ``closed``."""
     await source.aclose()
 
     assert source.closed
 
 
 def test_a_clock_stands_until_it_is_moved() -> None:
-    """Either way."""
+    """It can be moved either way."""
     clock = ManualClock(100.0)
     clock.advance(5)
     assert clock() == 105.0

@@ -1,172 +1,267 @@
-"""One fetch under way, and those who wait for it."""
+"""One running fetch with its waiters, and the task that fetches."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import math
-from collections.abc import Collection
-from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from enum import Enum
+from typing import Any, Final
 
-from asecretcache._core.timeouts import Deadline
+from asecretcache._core.stats import Counts
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, invocation_deadline
 from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
-from asecretcache._models import Secret, SecretRequest
+from asecretcache._models import Secret, SecretRequest, may_be_same_secret
 
-# The order of the starts; one for the process, so that it goes on in the child of a fork, which has the values.
+# The order of starts. One for the process, so that it goes on in the child of a fork, which has the values.
 _sequence: Final = itertools.count(1)
 
 
-class Waiting(Protocol):
-    """A fetch that may itself wait for others."""
-
-    awaits: set[Flight]
+FetchOne = Callable[[SecretRequest], Awaitable[Secret]]
+FetchBatch = Callable[[Sequence[str]], Awaitable[Mapping[str, Secret | SecretCacheError]]]
 
 
-class Flight:
-    """One fetch under way and those who wait for it; it belongs to the loop that it was started on.
+class FetchReason(Enum):
+    """Why a secret is fetched."""
 
-    It has landed with a ``secret``, with an ``error``, or with neither, which means that it was cancelled. ``arms``
-    tells whether its failure counts for the spacing of retries.
+    #: A caller wants a value that may be served.
+    READ = "read"
+    #: A caller wants a value that is fetched from now on, so it joins only other refreshes.
+    REFRESH = "refresh"
+    #: A stale value was served. No caller waits, so the fetch isn't cancelled for want of waiters.
+    REVALIDATION = "revalidation"
+    #: No caller has asked for the secret yet, so a failure has no bearing on later calls.
+    PREFETCH = "prefetch"
+
+
+class Fetch:
+    """One running fetch and its waiters. It belongs to the event loop on which it was started.
+
+    Attributes:
+        started_at: the wall-clock time of its start.
+        sequence: its place in the order of starts.
+        is_background: no caller waits for it, so it goes on without waiters.
+        counts_as_failure: whether its failure has a bearing on later calls.
+        joins: how many reads have joined it by the short way.
+        is_done: whether it has ended: with a ``secret``, with an ``error``, or because it ``was_cancelled``.
+        is_cacheable: whether its result may be stored; invalidating the secret ends that.
+        forgotten_ids: ids other than its own that were invalidated while it ran.
     """
 
-    __slots__ = (
-        "arms",
-        "born",
-        "carrier",
-        "error",
-        "is_background",
-        "is_refresh",
-        "joined",
-        "landed",
-        "loop",
-        "request",
-        "secret",
-        "started",
-        "storable",
-        "waiters",
-    )
-
-    #: When what a read has found may be served: never, for it isn't the value yet.
+    #: A read that finds a fetch where it looks for a value takes it for an expired one.
     expires_at: Final = -math.inf
+    task: FetchTask
 
     def __init__(
-        self,
-        request: SecretRequest,
-        loop: asyncio.AbstractEventLoop,
-        born: float,
-        *,
-        refresh: bool = False,
-        background: bool = False,
+        self, request: SecretRequest, reason: FetchReason, loop: asyncio.AbstractEventLoop, started_at: float
     ) -> None:
         self.request = request
         self.loop = loop
-        self.born = born
-        self.is_refresh = refresh
-        self.is_background = background
-        self.arms = False
-        #: How many plain reads have joined it by the short way, which counts nothing else.
-        self.joined = 0
-        self.started = next(_sequence)
-        # In the order that they came, in which they are woken.
+        self.started_at = started_at
+        self.sequence = next(_sequence)
+        self.is_refresh = reason is FetchReason.REFRESH
+        self.is_background = reason is FetchReason.REVALIDATION
+        self.counts_as_failure = reason is not FetchReason.PREFETCH
+        self.joins = 0
+        # In the order in which they came, which is the order in which they are woken.
         self.waiters: dict[asyncio.Future[None], None] = {}
-        self.landed = False
-        self.storable = True
+        self.is_done = False
+        self.was_cancelled = False
+        self.is_cacheable = True
+        self.forgotten_ids: tuple[str, ...] = ()
+        #: The references by which readers find it, besides its key.
+        self.names: tuple[object, ...] = ()
         self.secret: Secret | None = None
         self.error: SecretCacheError | None = None
-        self.carrier: Any = None
-
-    @property
-    def key(self) -> tuple[SecretRequest, bool]:
-        """What callers join it by."""
-        return self.request, self.is_refresh
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether it has ended without an outcome."""
-        return self.landed and self.secret is None and self.error is None
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits for it, or it was started for nobody in particular."""
+        """Whether a caller waits for it, or none was meant to."""
         return bool(self.waiters) or self.is_background
 
-    def settle(self, outcome: object) -> None:
-        """Take what the source gave: a Secret, one of our errors, or by mistake anything else."""
-        if isinstance(outcome, Secret):
-            self.secret = outcome
-        elif isinstance(outcome, SecretCacheError):
-            # Without its traceback, whose frames would keep the flight alive and show what they hold.
-            self.error = outcome.with_traceback(None)
-        else:
-            secret_id = self.request.secret_id
-            msg = f"the fetch of secret {secret_id!r} returned {type(outcome).__name__} instead of a Secret"
-            self.error = SecretUnavailableError(msg, secret_id=secret_id)
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it is of a secret that was invalidated while it ran; of a failure only its id can tell."""
+        if self.secret is not None:
+            return self.secret.name in self.forgotten_ids or self.secret.arn in self.forgotten_ids
+        return any(may_be_same_secret(self.request.secret_id, each) for each in self.forgotten_ids)
 
-    def enter(self) -> asyncio.Future[None]:
-        """Return a future of the caller's own that wakes it; wait_for_all has what else a waiter may need."""
-        # Not loop.create_future, which is one more call: many may come at once.
-        future: asyncio.Future[None] = asyncio.Future(loop=self.loop)
-        self.waiters[future] = None
-        return future
+    def add_waiter(self) -> asyncio.Future[None]:
+        """Return a future that only wakes its waiter, so that cancelling it harms no other waiter."""
+        # Not loop.create_future, which is one more call: many waiters may come at once.
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self.loop)
+        self.waiters[waiter] = None
+        return waiter
 
-    def leave(self, future: asyncio.Future[None]) -> None:
-        """Wait no longer; the last one who leaves ends the fetch."""
-        self.waiters.pop(future, None)
-        if not self.waiters and not self.landed:
-            self.carrier.let_go()
+    def remove_waiter(self, waiter: asyncio.Future[None]) -> None:
+        """Forget a waiter that was cancelled. When the last one goes, the fetch is cancelled."""
+        self.waiters.pop(waiter, None)
+        if not self.waiters and not self.is_done:
+            self.task.cancel_if_unwanted()
 
     def wake_waiters(self) -> None:
-        """Let those who wait look at the outcome."""
+        """Wake all waiters, which then look at the result."""
         waiters, self.waiters = self.waiters, {}
         if not self.loop.is_closed():
-            for future in waiters:
-                if not future.done():
-                    future.set_result(None)
+            _wake_all(waiters)
 
 
-# The carrier whose fetch is running here; in the carrier's own context, so a caller's context never holds one.
-current_carrier: ContextVar[Waiting | None] = ContextVar("asecretcache.carrier", default=None)
+async def wait_for(fetches: Sequence[Fetch]) -> None:
+    """Wait until all fetches have ended, or until the deadline of the caller's invocation; the fetches go on then.
 
-
-async def wait_for_all(flights: Collection[Flight], deadline: Deadline | None) -> None:
-    """Wait until all have landed, or until the deadline.
-
-    The waiter's own cancellation ends the fetches that nobody else waits for.
+    A cancelled caller's fetches are cancelled, unless others wait for them.
     """
-    await _wait_until(flights, None if deadline is None else deadline.at)
-    if deadline is not None and deadline.at is None:
-        # The invocation ended meanwhile, and left the waiter running: its deadline is none any more.
-        await _wait_until([flight for flight in flights if not flight.landed], None)
-
-
-async def _wait_until(flights: Collection[Flight], at: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    # A future for each waiter and flight, which only wakes: to cancel it harms nobody else.
-    waits = [(flight, loop.create_future()) for flight in flights]
-    alarm: Any = None if at is None else loop.call_at(at, _wake_all, [future for _, future in waits])
-    carrier = current_carrier.get()
-    if carrier is not None:
-        carrier.awaits.update(flights)
-    for flight, future in waits:
-        flight.waiters[future] = None
+    deadline = invocation_deadline.get()
+    waiters = [fetch.add_waiter() for fetch in fetches]
+    alarm = None
+    if deadline is not None and deadline.at is not None:
+        alarm = asyncio.get_running_loop().call_at(deadline.at, _wake_all, waiters)
     try:
-        for _, future in waits:
-            await future
+        for waiter in waiters:
+            await waiter
     except asyncio.CancelledError:
-        for flight, future in waits:
-            flight.leave(future)
+        for fetch, waiter in zip(fetches, waiters, strict=True):
+            fetch.remove_waiter(waiter)
         raise
     finally:
-        for flight, future in waits:
-            flight.waiters.pop(future, None)
         if alarm is not None:
             alarm.cancel()
-        if carrier is not None:
-            carrier.awaits.difference_update(flights)
+    if alarm is None or deadline is None:
+        return
+    for fetch, waiter in zip(fetches, waiters, strict=True):
+        fetch.waiters.pop(waiter, None)
+    late = [fetch for fetch in fetches if not fetch.is_done]
+    if late and deadline.at is None:
+        # The invocation had ended before, so its deadline doesn't hold for a task that outlives it.
+        await wait_for(late)
 
 
-def _wake_all(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+def _wake_all(waiters: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class FetchContext:
+    """What all fetches of a cache share: the source's calls, what is counted, and what ends a fetch.
+
+    Attributes:
+        counts: the counts of the cache.
+        fetch: fetches one secret.
+        fetch_batch: fetches several secrets with one call; None if each is fetched by itself.
+        finish: ends a fetch with its result, or with None if it was cancelled.
+        fetch_singly: starts a task for each fetch of a batch, within what is left of the batch's time.
+        is_batch_denied: whether AWS has denied a batch.
+    """
+
+    finish: Callable[[Fetch, object], None]
+    fetch_singly: Callable[[Sequence[Fetch], FetchTimeout], None]
+
+    def __init__(self, counts: Counts, fetch: FetchOne, fetch_batch: FetchBatch | None = None) -> None:
+        self.counts = counts
+        self.fetch = fetch
+        self.fetch_batch = fetch_batch
+        self.is_batch_denied = False
+
+
+class FetchTask:
+    """A detached task that fetches. It runs in an empty context, and no caller's cancellation reaches it."""
+
+    __slots__ = ("context", "coroutine", "fetches", "is_cancelled", "task", "timeout")
+
+    def __init__(self, fetches: list[Fetch], context: FetchContext, timeout: FetchTimeout) -> None:
+        self.fetches = fetches
+        self.context = context
+        self.timeout = timeout
+        self.is_cancelled = False
+
+    def start(self) -> None:
+        """Start the task, on the loop of its fetches."""
+        loop = self.fetches[0].loop
+        for fetch in self.fetches:
+            fetch.task = self
+        # The task of a fetch that a source asks for during another fetch.
+        is_nested = current_fetch_timeout.get() is not None
+        self.coroutine = self._run_nested() if is_nested else self._run()
+        # Not loop.create_task: an eager task would start in its caller's stack, under the lock. The empty context keeps
+        # the first caller's variables (a trace, a tenant, a deadline) out of a shared fetch.
+        self.task = asyncio.Task(self.coroutine, loop=loop, context=Context(), name=f"fetch {self._subject()}")
+        # A loop may be closed while fetches run; that is no mistake to warn of.
+        self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
+        # A task that is cancelled before its first step never enters its coroutine.
+        self.task.add_done_callback(self._end)
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether a caller waits for any fetch of it."""
+        return any(fetch.waiters for fetch in self.fetches)
+
+    def cancel_if_unwanted(self) -> None:
+        """Cancel the task if no fetch of it is wanted."""
+        if not any(fetch.is_wanted for fetch in self.fetches):
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the task, from any loop."""
+        self.is_cancelled = True
+        loop = self.task.get_loop()
+        if asyncio.get_running_loop() is loop:
+            self.task.cancel()
+        else:
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(self.task.cancel)
+
+    async def _run(self) -> None:
+        try:
+            (fetch,) = self.fetches
+            self.context.counts["get_calls"] += 1
+            self.context.finish(fetch, await self._call(self.context.fetch, fetch.request))
+        finally:
+            self._end()
+
+    async def _run_nested(self) -> None:
+        """Run one iteration of the loop later, so that a cancellation catches up with a circle of fetches.
+
+        When sources ask for secrets in a circle, cancelling a fetch cancels the one that it waits for, and so on. If
+        each of them started another one as fast as that, there would be no end to it.
+        """
+        await asyncio.sleep(0)
+        await self._run()
+
+    async def _call(self, call: Callable[[Any], Awaitable[object]], argument: object) -> object:
+        """Return what the source returns or raises. Of a foreign exception only type and place are told."""
+        current_fetch_timeout.set(self.timeout)
+        try:
+            async with self.timeout.start():
+                return await call(argument)
+        except SecretCacheError as exc:
+            # Without its traceback, whose frames would keep the fetch alive and show what they hold.
+            return exc.with_traceback(None)
+        except Exception as exc:  # noqa: BLE001 - a source may raise anything, with the value in it
+            reason = f"raised {type(exc).__name__} at {_origin(exc)}"
+            if isinstance(exc, TimeoutError) and self.timeout.was_raised:
+                reason = f"took longer than {self.timeout.seconds:g} s"
+        return SecretUnavailableError(f"the fetch of {self._subject()} {reason}")
+
+    def _end(self, _task: object = None) -> None:
+        """End the fetches that have no result: the task was cancelled."""
+        # Break the reference cycle between task and fetches, so that values are freed at once.
+        fetches, self.fetches = self.fetches, []
+        for fetch in fetches:
+            if not fetch.is_done:
+                self.context.finish(fetch, None)
+
+    def _subject(self) -> str:
+        count = len(self.fetches)
+        return f"secret {self.fetches[0].request.secret_id!r}" if count == 1 else f"{count} secrets"
+
+
+def _origin(exc: BaseException) -> str:
+    """Return where an exception was raised, which is safe to tell and enough to find a mistake in a source."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

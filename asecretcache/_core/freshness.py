@@ -1,118 +1,133 @@
-"""Freshness: how long a value may be served. Pure functions of the clock; the words are HTTP's.
+"""How long a value may be served, and when a failed fetch may be retried: pure decisions, no clock of their own.
 
-Fresh and expired are those of RFC 9111, stale-while-revalidate and stale-if-error those of RFC 5861. Time is wall-clock
-time, in seconds since the epoch: a freeze of the execution environment counts as time, and a monotonic clock may stand
-still over one. A clock that was set back before a value's birth leaves its age unknown, so it isn't served at all.
+Fresh and expired are the words of RFC 9111; stale-while-revalidate and stale-if-error those of RFC 5861. Time is
+wall-clock time in seconds since the epoch: a freeze of the execution environment counts as time, and a monotonic clock
+may stand still over one. If the clock was set back before a value's start, its age is unknown and it isn't served.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from asecretcache._exceptions import ConfigurationError
-from asecretcache._models import SecretRequest
+from asecretcache._core.entries import Entry
+from asecretcache._core.options import CacheOptions
+from asecretcache._exceptions import (
+    SecretAccessDeniedError,
+    SecretCacheError,
+    SecretDecryptionError,
+    SecretNotFoundError,
+    SecretThrottledError,
+)
+from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
-_BACK_OFF_FIRST: Final = 2.0
-_BACK_OFF_LONGEST: Final = 60.0
+_FIRST_BACK_OFF: Final = 2.0
+_LONGEST_BACK_OFF: Final = 60.0
+_RECENT_SECONDS: Final = 60.0
+_HELD_SECONDS: Final = 1.0
 
-
-class FreshnessPolicy(NamedTuple):
-    """How long values are served; see SecretCache for what the fields mean."""
-
-    ttl: float | None
-    jitter: float
-    ttl_by_secret: Mapping[str, float | None]
-    stale_while_revalidate: float
-    stale_if_error: float
-
-    @classmethod
-    def of(
-        cls,
-        ttl: object,
-        jitter: object,
-        *,
-        ttl_by_secret: object = None,
-        stale_while_revalidate: object = 0.0,
-        stale_if_error: object = 0.0,
-    ) -> FreshnessPolicy:
-        """Return the policy for these arguments, or raise ConfigurationError."""
-        fraction = seconds("jitter", jitter, remedy="give a fraction of the ttl from 0 to 1")
-        if fraction > 1:
-            msg = f"jitter is a fraction of the ttl from 0 to 1, not {fraction!r}"
-            raise ConfigurationError(msg)
-        return cls(
-            _ttl("ttl", ttl),
-            fraction,
-            _ttls(ttl_by_secret),
-            seconds("stale_while_revalidate", stale_while_revalidate, remedy="give seconds, or 0 for none"),
-            seconds("stale_if_error", stale_if_error, remedy="give seconds, or 0 for none"),
-        )
-
-    def expires_at(self, request: SecretRequest, arn: str, name: str, born: float) -> float:
-        """Return when a value that was asked for at ``born`` expires; a version named by its id never changes."""
-        ids = (each for each in (request.secret_id, arn, name) if each in self.ttl_by_secret)
-        ttl = self.ttl_by_secret.get(next(ids, ""), self.ttl)
-        if ttl is None or request.version_id is not None:
-            return math.inf
-        return born + ttl * (1 - self.jitter * _chance())
-
-    def may_serve_while_revalidating(self, born: float, expires_at: float, now: float) -> bool:
-        """Whether an expired value may be served at once, while another is fetched."""
-        return born <= now < expires_at + self.stale_while_revalidate
-
-    def may_serve_on_error(self, born: float, expires_at: float, now: float) -> bool:
-        """Whether an expired value may be served because another could not be fetched."""
-        return born <= now < expires_at + self.stale_if_error
+#: Answers by which AWS refuses the value. A stored value that is refused is never served stale again.
+REFUSED: Final = (SecretNotFoundError, SecretAccessDeniedError, SecretDecryptionError)
+# Answers that are held for a second, so that a typo at 1,000 invocations a second doesn't cost 1,000 calls.
+_HELD: Final = (*REFUSED, SecretThrottledError)
 
 
-def is_fresh(born: float, expires_at: float, now: float) -> bool:
-    """Whether a value may be served as it is."""
-    return born <= now < expires_at
+def new_entry(options: CacheOptions, request: SecretRequest, secret: Secret, sequence: int, started_at: float) -> Entry:
+    """Return the entry of a fetched secret, with the time at which it expires."""
+    ttl = options.ttl
+    for secret_id in (request.secret_id, secret.arn, secret.name):
+        if secret_id in options.ttl_by_secret:
+            ttl = options.ttl_by_secret[secret_id]
+            break
+    expires_at = math.inf
+    # The value of a version never changes, but a label that is asked for with it may move.
+    if ttl is not None and (request.version_id is None or request.version_stage is not None):
+        # From the start of the fetch: the value may have been read at any time since, and arrive after a freeze.
+        expires_at = started_at + ttl * (1 - options.jitter * random_fraction())
+    return Entry(secret, sequence, started_at, expires_at)
+
+
+def is_fresh(entry: Entry, now: float) -> bool:
+    """Return whether the entry may be served as it is."""
+    return entry.started_at <= now < entry.expires_at
+
+
+def may_serve_stale(options: CacheOptions, entry: Entry, error: SecretCacheError | None, now: float) -> bool:
+    """Return whether an expired entry may be served, given what its latest fetch failed with, if it did."""
+    if entry.refused_sequence or now < entry.started_at or now < entry.expires_at:
+        return False
+    is_on_error = error is not None and error.is_transient and now < entry.expires_at + options.stale_if_error
+    return is_on_error or now < entry.expires_at + options.stale_while_revalidate
+
+
+class Failure(NamedTuple):
+    """The latest failure of a fetch, its number in a row of failures, and the seconds until the next retry."""
+
+    error: SecretCacheError
+    number: int
+    failed_at: float
+    back_off: float
+
+    def blocks_retry(self, now: float) -> bool:
+        """Return whether it is too early to retry while a stale value is served."""
+        return self._is_within(self.back_off, now)
+
+    def is_known(self, now: float, *, is_retrying: bool) -> bool:
+        """Return whether readers get a stale value without waiting for a retry: soon after it, or while one runs."""
+        return self._is_within(math.inf if is_retrying else _RECENT_SECONDS, now)
+
+    def is_held(self, now: float) -> bool:
+        """Return whether it is an answer by which AWS refused or throttled less than a second ago."""
+        return isinstance(self.error, _HELD) and self._is_within(_HELD_SECONDS, now)
+
+    def _is_within(self, duration: float, now: float) -> bool:
+        """Return whether it happened less than ``duration`` seconds ago; not if the clock was set back since."""
+        return self.failed_at <= now < self.failed_at + duration
+
+
+class RetrySpacing:
+    """The latest failures by key; at most ``max_size``, the oldest are forgotten. Its caller holds the loader's lock.
+
+    While a stale value is served, retries are spaced by a back-off that doubles from 1 to 2 s up to 60 s, and no reader
+    waits for them unless the latest failure is a minute old. Without a value each caller may try, but an answer by
+    which AWS refuses or throttles is held for a second. A success forgets the failure.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self.failures: dict[Key, Failure] = {}
+
+    def record_failure(self, key: Key, error: SecretCacheError, now: float, *, is_stale_served: bool) -> None:
+        """Remember a failure if it has a bearing on the next call."""
+        if not is_stale_served and not isinstance(error, _HELD):
+            return
+        earlier = self.failures.pop(key, None)
+        number = earlier.number + 1 if earlier is not None and is_stale_served else 1
+        self.failures[key] = Failure(error, number, now, back_off(number) if is_stale_served else _HELD_SECONDS)
+        if len(self.failures) > self._max_size:
+            del self.failures[next(iter(self.failures))]
+
+    def forget_secret(self, secret_id: str | None) -> None:
+        """Start over with all versions of a secret, by whichever of its ids; None: with all secrets."""
+        for key in list(self.failures):
+            if secret_id is None or may_be_same_secret(key if isinstance(key, str) else key[0], secret_id):
+                del self.failures[key]
 
 
 def back_off(failures: int) -> float:
-    """Return the seconds until the next try after so many failures: between 1 s and 2 s, then doubling, at most 60 s.
+    """Return the seconds until the next retry after so many failures in a row: 1 to 2 s, then doubling, at most 60 s.
 
-    The chance in it keeps environments that failed together from trying again together.
+    The random part keeps environments that failed together from retrying together.
     """
-    longest = min(_BACK_OFF_LONGEST, _BACK_OFF_FIRST * 2.0 ** min(failures - 1, 10))
-    return longest * (1 + _chance()) / 2
+    longest = min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2.0 ** min(failures - 1, 10))
+    return longest * (1 + random_fraction()) / 2
 
 
-def _chance() -> float:
-    """Return a number from 0 to 1, less than 1, as random.SystemRandom does, whose module takes longer to import.
+def random_fraction() -> float:
+    """Return a number of [0, 1) from the kernel, as random.SystemRandom does, whose module takes longer to import.
 
-    The other generators share their state between the clones of one snapshot; this one asks the kernel.
+    The clones of a snapshot share the state of other generators.
     """
-    # As many bits as a float has: one more, and the largest would be rounded to 1.
+    # As many bits as a float has: with one more, the largest would be rounded to 1.
     return (int.from_bytes(os.urandom(7)) >> 3) / 2.0**53
-
-
-def seconds(what: str, value: object, *, remedy: str, zero: bool = True) -> float:
-    """Return ``value`` as a float, or raise ConfigurationError if it isn't a finite number, or is below zero."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        msg = f"{what} is a number, not {type(value).__name__}: {remedy}"
-        raise ConfigurationError(msg)
-    if not math.isfinite(value) or value < 0 or (not zero and value == 0):
-        msg = f"{what} can't be {value!r}: {remedy}"
-        raise ConfigurationError(msg)
-    return float(value)
-
-
-def _ttl(what: str, value: object) -> float | None:
-    return None if value is None else seconds(what, value, remedy="give seconds, or None for no expiry")
-
-
-def _ttls(ttl_by_secret: object) -> dict[str, float | None]:
-    if ttl_by_secret is None:
-        return {}
-    if not isinstance(ttl_by_secret, Mapping):
-        msg = f"ttl_by_secret maps names or ARNs to seconds, it isn't {type(ttl_by_secret).__name__}"
-        raise ConfigurationError(msg)
-    return {
-        SecretRequest.of(secret_id).secret_id: _ttl(f"the ttl of {secret_id!r}", ttl)
-        for secret_id, ttl in ttl_by_secret.items()
-    }

@@ -1,322 +1,280 @@
-"""Answers to reads: from memory where that may be, else by fetches; and what becomes of what fetches bring."""
+"""How a secret is loaded: from memory if that may be, else by a fetch; and how the results of fetches are stored."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
-from asecretcache._core.backoff import Backoff
-from asecretcache._core.entries import Entry, Store
-from asecretcache._core.fetch import Flight, wait_for_all
-from asecretcache._core.fetch_task import Fetches
-from asecretcache._core.freshness import FreshnessPolicy, is_fresh
-from asecretcache._core.single_flight import PREFETCH, READ, REFRESH, REVALIDATION, Purpose, SingleFlight
-from asecretcache._core.stats import CacheStats, Counters
-from asecretcache._core.timeouts import current_deadline
-from asecretcache._exceptions import (
-    ConfigurationError,
-    SecretAccessDeniedError,
-    SecretCacheError,
-    SecretDecryptionError,
-    SecretNotFoundError,
-    SecretThrottledError,
-    SecretUnavailableError,
-)
+from asecretcache._core.entries import EntryStore, Field
+from asecretcache._core.fetch import Fetch, FetchBatch, FetchContext, FetchOne, FetchReason, wait_for
+from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_serve_stale, new_entry
+from asecretcache._core.options import CacheOptions
+from asecretcache._core.single_flight import LogLine, SingleFlight
+from asecretcache._core.stats import CacheStats, Counts
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, time_left
+from asecretcache._exceptions import CacheClosedError, SecretCacheError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest
+from asecretcache._references import SecretReference
 
-_TRANSIENT: Final = (SecretUnavailableError, SecretThrottledError)
-_REVOKED: Final = (SecretNotFoundError, SecretAccessDeniedError, SecretDecryptionError)
-
-
-class Answer(NamedTuple):
-    """A secret, and whether a fetch brought it."""
-
-    secret: Secret
-    is_fetched: bool
+# Of the parents of forks. Kept, since ending their fetches would touch sockets that both processes share.
+_inherited: Final[list[SingleFlight]] = []
 
 
-Outcome = Answer | SecretCacheError
+class Loader:
+    """The engine of a cache. Any task, loop and thread may share it.
 
-
-class Reader:
-    """What a SecretCache knows and does, without its public face; any task, loop and thread may share it.
-
-    Arguments:
-        fetches: what the source offers.
-        policy: how long values may be served.
-        clock: the wall clock.
-        fetch_timeout: seconds that a fetch may take.
-        max_size: how many values are kept.
-        batch: whether several misses are fetched together.
+    Args:
+        options: the options of the cache.
+        fetch: fetches one secret.
+        fetch_batch: fetches several secrets with one call; None if each is fetched by itself.
     """
 
-    def __init__(
-        self,
-        fetches: Fetches,
-        policy: FreshnessPolicy,
-        *,
-        clock: Callable[[], float],
-        fetch_timeout: float,
-        max_size: int,
-        batch: bool,
-    ) -> None:
-        self.fetches = fetches
-        self.policy = policy
-        self.now = clock
-        self.fetch_timeout = fetch_timeout
-        self.batch = batch
+    def __init__(self, options: CacheOptions, fetch: FetchOne, fetch_batch: FetchBatch | None) -> None:
+        self.options = options
         self.is_closed = False
-        self.store = Store(max_size)
-        self.entries = self.store.entries
-        self.backoff = Backoff(max_size)
-        self.counters = Counters()
-        self.take_off()
+        self.store = EntryStore(options.max_size)
+        self._retries = RetrySpacing(options.max_size)
+        self._counts: Counts = dict.fromkeys(CacheStats._fields, 0)
+        self._context = FetchContext(self._counts, fetch, fetch_batch)
+        self._start_over()
 
-    def take_off(self) -> None:
-        """Begin with no flights, and with a lock that nobody holds, as the child of a fork has to."""
-        self.lock = threading.RLock()
-        self.flights = SingleFlight(
-            self.fetches,
-            self._take_in,
-            table=self.store.table,
-            lock=self.lock,
-            timeout=self.fetch_timeout,
-            clock=self.now,
-            counters=self.counters,
-        )
+    def reset_after_fork(self) -> None:
+        """Start with no running fetches and a new lock, which no thread of the parent holds."""
+        _inherited.append(self.single_flight)
+        self._start_over()
 
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """The clock that tells a freeze which the wall clock doesn't show, and by which patience is measured."""
-        return self.flights.monotonic
+    def _start_over(self) -> None:
+        self.single_flight = SingleFlight(self._context, self._store_result, self.store.records, self.options)
+        self.lock = self.single_flight.lock
 
     def check_open(self) -> None:
-        """Raise ConfigurationError if the cache is closed."""
+        """Raise CacheClosedError if the cache is closed."""
         if self.is_closed:
-            msg = "this SecretCache is closed: make a new one, or don't leave its `async with` before the last use"
-            raise ConfigurationError(msg)
+            msg = "this SecretCache is closed: make a new one, or keep its `async with` open until the last use"
+            raise CacheClosedError(msg)
 
-    async def read(self, request: SecretRequest, joined: Flight | None = None) -> Answer:
-        """Return one secret, from memory or fetched; or what a flight has brought that the caller joined."""
+    async def load(
+        self,
+        request: SecretRequest,
+        reason: FetchReason = FetchReason.READ,
+        *,
+        name: object = None,
+        joined: Fetch | None = None,
+    ) -> Secret:
+        """Return one secret, from memory or fetched.
+
+        Args:
+            request: which secret.
+            reason: why it is wanted; a refresh doesn't look into memory.
+            name: what later reads of the same look up.
+            joined: a fetch that the caller has joined and that has ended.
+
+        Raises:
+            SecretCacheError: an instance of the caller's own.
+        """
         self.check_open()
-        answer = None if joined else self._serve((request,), READ).get(request)
-        return answer or await self._fetch_one(request, READ, joined)
+        result = None if joined else self._look_up(request, reason) or self._admit(request, reason)
+        fetch, is_retry = joined, False
+        while result is None:
+            if fetch is None:
+                fetch = self.single_flight.join_or_start(request, reason, is_retry=is_retry)
+                if name is not None and name != request.key:
+                    self.single_flight.add_name(fetch, name)
+                await wait_for((fetch,))
+            result = fetch.secret or self._conclude(fetch, request, reason, is_retry=is_retry)
+            fetch, is_retry = None, True
+        if isinstance(result, SecretCacheError):
+            try:
+                raise result
+            finally:
+                del result  # Its traceback holds this frame.
+        return result
 
-    async def refresh(self, request: SecretRequest) -> Secret:
-        """Return one secret, fetched after this was called."""
-        return (await self._fetch_one(request, REFRESH)).secret
-
-    async def read_many(
-        self, requests: Iterable[SecretRequest], *, prefetch: bool = False
-    ) -> dict[SecretRequest, Outcome]:
-        """Return the secrets, or their errors, in the order that they were asked for; what is missing is fetched."""
+    async def load_all(
+        self, requests: Iterable[SecretRequest], reason: FetchReason = FetchReason.READ
+    ) -> dict[SecretRequest, Secret | SecretCacheError]:
+        """Return several secrets or their errors, in the order of the requests; what is missing is fetched at once."""
         self.check_open()
-        purpose = PREFETCH if prefetch else READ
-        wanted = dict.fromkeys(requests)
-        outcomes: dict[SecretRequest, Outcome] = {**self._serve(wanted, purpose)}
-        missing = {request: None for request in wanted if request not in outcomes}
-        # An ARN whose name is asked for too may turn out to be that secret's, and then costs no call.
-        names = {request: request.by_name for request in missing}
-        followers = [request for request, name in names.items() if name != request and name in missing]
-        for request in followers:
-            del missing[request]
-        outcomes |= await self._fetch_many(list(missing), purpose)
-        alone: list[SecretRequest] = []
-        for request in followers:
-            of_name = outcomes[names[request]]
-            if isinstance(of_name, Answer) and of_name.secret.arn == request.secret_id:
-                outcomes[request] = of_name
-            elif isinstance(of_name, SecretUnavailableError) and of_name.request_id is None:
-                # Nothing was answered at all: it would wait for the same again, and put twice the load on what is down.
-                outcomes[request] = of_name._asked_for(request.secret_id)
-            else:
-                alone.append(request)
-        if not prefetch:
+        results: dict[SecretRequest, Secret | SecretCacheError | None] = {}
+        expired: list[SecretRequest] = []
+        for request in requests:
+            if request not in results:
+                results[request] = self._look_up(request, reason, expired) or self._admit(request, reason)
+        if expired:
+            self.single_flight.join_or_start_all(expired, FetchReason.REVALIDATION)
+        for is_retry in (False, True):
+            missing = [request for request, result in results.items() if result is None]
+            if not missing:
+                break
+            fetches = self.single_flight.join_or_start_all(missing, reason, is_retry=is_retry)
+            await wait_for(fetches)
+            for request, fetch in zip(missing, fetches, strict=True):
+                results[request] = fetch.secret or self._conclude(fetch, request, reason, is_retry=is_retry)
+        return {request: result for request, result in results.items() if result is not None}
+
+    def select(self, reference: SecretReference, secret: Secret) -> Field:
+        """Return the field that a reference selects; a scalar is kept with its entry for later reads.
+
+        Raises:
+            SecretFormatError: the secret doesn't have the form that the reference asks for.
+        """
+        found = self.store.records.get(reference.name)
+        if type(found) is Field and found.secret is secret:
+            return found
+        if reference.json_key is None:
+            # Also where the entry is gone by now, so that the error names the secret as the caller did.
+            field = Field(secret, None, secret._text(reference.secret_id))
+        else:
+            value = secret._json(reference.secret_id, reference.json_key)
+            is_scalar = isinstance(value, (str, int, float))
+            field = Field(secret, value, reference.to_text(value) if is_scalar else None)
+        if field.text is not None and reference.name not in (None, reference.request.key):
             with self.lock:
-                self.counters.ask(len(followers) - len(alone), refresh=False)
-        if alone:
-            # Others may have fetched these meanwhile.
-            outcomes |= (served := self._serve(alone, purpose))
-            outcomes |= await self._fetch_many([request for request in alone if request not in served], purpose)
-        return {request: outcomes[request] for request in wanted}
+                self.store.add_field(reference.request.key, reference.name, field)
+        return field
 
-    def forget(self, secret_id: str) -> set[str]:
-        """Forget all versions of a secret, and what has failed; return the ids by which it was known."""
+    async def warm(self, warm: Callable[[], Awaitable[None]]) -> None:
+        """Let the source prepare, within the time of a fetch; raise SecretUnavailableError if it takes longer."""
+        timeout = FetchTimeout(time_left(self.options.fetch_timeout), self.options.clock, self.options.monotonic)
+        token = current_fetch_timeout.set(timeout)
+        try:
+            async with timeout.start():
+                return await warm()
+        except TimeoutError:
+            if not timeout.was_raised:
+                raise
+        finally:
+            current_fetch_timeout.reset(token)
+        raise SecretUnavailableError(f"preparing the source took longer than {timeout.seconds:g} s")
+
+    def forget(self, secret_id: str | None = None) -> None:
+        """Forget all versions of a secret, and its failures; None: all secrets."""
         with self.lock:
-            ids = self.store.ids_of(secret_id) | self.store.namesakes(secret_id)
-            for each in ids:
-                self.store.drop(each)
-            # A fetch by name may be about to show that an ARN is the name's.
-            self.flights.forget(ids | {SecretRequest(each).by_name.secret_id for each in ids})
-            self.backoff.forget_all(ids)
-        return ids
-
-    def clear(self) -> None:
-        """Forget all secrets."""
-        with self.lock:
-            self.store.clear()
-            self.flights.forget()
-            self.backoff.clear()
-
-    def is_refreshing(self, request: SecretRequest) -> bool:
-        """Whether a refresh is under way on the running loop, which another one would join."""
-        return self.flights.is_refreshing(self.store.canonical(request))
+            if secret_id is None:
+                self.store.clear()
+            else:
+                self.store.drop_secret(secret_id)
+            self.single_flight.forget(secret_id)
+            self._retries.forget_secret(secret_id)
 
     def stats(self) -> CacheStats:
         """Return what has been counted so far."""
         with self.lock:
-            return self.counters.stats(
-                hits=self.store.hits, evictions=self.store.evictions, joined=self.flights.joined()
-            )
+            joins = sum(fetch.joins for fetch in self.single_flight.running())
+            counts = self._counts | {"hits": self.store.hits, "evictions": self.store.evictions}
+            counts["misses"] += joins
+            counts["coalesced"] += joins
+        return CacheStats(**counts)
 
-    def _serve(self, requests: Collection[SecretRequest], purpose: Purpose) -> dict[SecretRequest, Answer]:
-        """Return what may be served from memory now, and start the refreshes that this gives cause for."""
-        served: dict[SecretRequest, Answer] = {}
-        revalidated: dict[SecretRequest, None] = {}
-        now = self.now()
-        for request in requests:
-            entry = self.entries.get(request.key)
-            if entry is None:
-                continue
-            if is_fresh(entry.born, entry.expires_at, now):
-                # What has waited, and is served only when it looks again, was counted as a miss.
-                entry.hits += purpose.is_counted
-            elif purpose.is_prefetch or not self._serves_stale(request, entry, now, purpose, revalidated):
-                continue
-            served[request] = Answer(entry.secret, is_fetched=False)
-        if revalidated:
-            # A fetch that reads its own secret's stale value has no use for a refresh of it, which it is.
-            with suppress(ConfigurationError):
-                self.flights.board(revalidated, REVALIDATION, batch=self.batch)
-        return served
-
-    def _serves_stale(
-        self, request: SecretRequest, entry: Entry, now: float, purpose: Purpose, revalidated: dict[SecretRequest, None]
-    ) -> bool:
-        """Whether an expired value is served without waiting; note in ``revalidated`` what to fetch meanwhile."""
+    def _look_up(
+        self,
+        request: SecretRequest,
+        reason: FetchReason,
+        expired: list[SecretRequest] | None = None,
+        *,
+        is_retry: bool = False,
+    ) -> Secret | None:
+        """Return the value that may be served now. If it is stale, start its refresh, or leave that to ``expired``."""
+        entry = self.store.entries.get(request.key)
+        if entry is None or reason is FetchReason.REFRESH:
+            return None
+        now = self.options.clock()
+        if is_fresh(entry, now):
+            # A retry was counted as a miss already, and a prefetch is no read.
+            entry.hits += reason is FetchReason.READ and not is_retry
+            return entry.secret
+        if reason is FetchReason.PREFETCH:
+            return None
         with self.lock:
-            request = self.store.canonical(request)
-            failure = self.backoff.holding(request.key, now)
-            if not self._may_serve_stale(entry, failure, now):
-                return False
-            if failure is None:
-                revalidated[request] = None
-            self.counters.serve_stale(instead=purpose.is_retry)
-        return True
+            failure = self._retries.failures.get(request.key)
+            error = None
+            # After a recent failure readers don't wait for a retry, and they never join one that is running.
+            if failure is not None:
+                is_retrying = self.single_flight.is_joinable(request, reason)
+                error = failure.error if failure.is_known(now, is_retrying=is_retrying) else None
+            if not may_serve_stale(self.options, entry, error, now):
+                return None
+            self._counts["misses"] -= is_retry  # A read that was counted as a miss is a stale answer instead.
+            self._counts["stale_served"] += 1
+        if failure is None or not failure.blocks_retry(now):
+            if expired is None:
+                self.single_flight.join_or_start(request, FetchReason.REVALIDATION)
+            else:
+                expired.append(request)
+        return entry.secret
 
-    def _may_serve_stale(self, entry: Entry, error: SecretCacheError | None, now: float) -> bool:
-        """Whether a value that has expired may be served, this being what the latest fetch failed with."""
-        if entry.revoked_at or is_fresh(entry.born, entry.expires_at, now):
-            return False
-        if self.policy.may_serve_while_revalidating(entry.born, entry.expires_at, now):
-            return True
-        return isinstance(error, _TRANSIENT) and self.policy.may_serve_on_error(entry.born, entry.expires_at, now)
-
-    async def _fetch_one(self, request: SecretRequest, purpose: Purpose, joined: Flight | None = None) -> Answer:
-        outcome = (await self._fetch_many((request,), purpose, joined))[request]
-        if isinstance(outcome, SecretCacheError):
-            try:
-                raise outcome
-            finally:
-                del outcome  # Its traceback holds this frame.
-        return outcome
-
-    async def _fetch_many(
-        self, requests: Sequence[SecretRequest], purpose: Purpose, joined: Flight | None = None
-    ) -> dict[SecretRequest, Outcome]:
-        outcomes = {} if joined else self._ask(requests, purpose)
-        waiting = {request: None for request in requests if request not in outcomes}
-        cancelled: set[SecretRequest] = set()
-        others: set[SecretRequest] = set()
-        while waiting:
-            self.check_open()
-            # By name where an ARN is known to be that name's, unless it has just turned out not to be.
-            boarding = {each: each if each in others else self.store.canonical(each) for each in waiting}
-            wanted = list(dict.fromkeys(boarding.values()))
-            boarded_flights = [joined] if joined else self.flights.board(wanted, purpose, batch=self.batch)
-            flights = dict(zip(wanted, boarded_flights, strict=True))
-            if joined is None:
-                await wait_for_all(boarded_flights, current_deadline())
-            joined = None
-            for request, boarded in boarding.items():
-                flight = flights[boarded]
-                if flight.secret is not None and boarded != request and flight.secret.arn != request.secret_id:
-                    others.add(request)
-                elif flight.is_cancelled and (request not in cancelled or self.is_closed):
-                    # When somebody else cancels a flight, that is no cancellation of those who wait for it.
-                    cancelled.add(request)
-                else:
-                    outcomes[request] = self._outcome(request, flight, purpose)
-                    del waiting[request]
-            purpose = purpose._replace(is_retry=True)
-            if waiting and not purpose.is_refresh:
-                # Others may have fetched it meanwhile.
-                for request, answer in self._serve(waiting, purpose).items():
-                    outcomes[request] = answer
-                    del waiting[request]
-        return outcomes
-
-    def _ask(self, requests: Sequence[SecretRequest], purpose: Purpose) -> dict[SecretRequest, Outcome]:
-        """Count what is asked for, and return what a throttled answer of a moment ago says on it."""
-        held: dict[SecretRequest, Outcome] = {}
-        now = self.now()
+    def _admit(self, request: SecretRequest, reason: FetchReason) -> Secret | SecretCacheError | None:
+        """Count a read that memory can't answer, and return the answer of a moment ago that still holds, if any."""
         with self.lock:
-            if not purpose.is_prefetch:
-                self.counters.ask(len(requests), refresh=purpose.is_refresh)
-            for request in requests:
-                error = self.backoff.throttled(self.store.canonical(request).key, now)
-                if error is not None and not purpose.is_refresh:
-                    held[request] = self._in_place_of(error._asked_for(request.secret_id), request, purpose)
-        return held
+            if reason is FetchReason.REFRESH:
+                self._counts["refreshes"] += 1
+                return None
+            self._counts["misses"] += reason is FetchReason.READ
+            failure = self._retries.failures.get(request.key)
+            if failure is None or not failure.is_held(self.options.clock()):
+                return None
+        return self._instead_of(failure.error._copy(request.secret_id), request, reason)
 
-    def _outcome(self, request: SecretRequest, flight: Flight, purpose: Purpose) -> Outcome:
-        """Return what a flight means for who asked for ``request``, which may be by another id."""
-        secret_id = request.secret_id
-        if flight.secret is not None:
-            return Answer(flight.secret, is_fetched=True)
-        if flight.error is not None:
-            error = flight.error._asked_for(secret_id)
-        else:
-            blame = (
-                "was cancelled from outside, twice" if flight.landed else "didn't end before the invocation's deadline"
-            )
-            error = SecretUnavailableError(f"the fetch of secret {secret_id!r} {blame}", secret_id=secret_id)
-        return self._in_place_of(error, request, purpose)
+    def _conclude(
+        self, fetch: Fetch, request: SecretRequest, reason: FetchReason, *, is_retry: bool
+    ) -> Secret | SecretCacheError | None:
+        """Return what a fetch without a value means for one caller: a stale value, or an error of the caller's own.
 
-    def _in_place_of(self, error: SecretCacheError, request: SecretRequest, purpose: Purpose) -> Outcome:
-        """Return the value in memory that may be served instead of an error, or the error."""
-        entry, now = self.entries.get(request.key), self.now()
-        if entry is None or not purpose.is_read or not isinstance(error, _TRANSIENT):
+        None means that the caller fetches once more.
+        """
+        error = fetch.error
+        if error is None:
+            ended = "didn't end before the invocation's deadline"
+            if fetch.was_cancelled:
+                self.check_open()
+                if not is_retry:
+                    # Another task cancelled it, or it slept through a freeze. Memory may have a value by now.
+                    return self._look_up(request, reason, is_retry=True)
+                ended = "was cancelled from outside, twice"
+            error = SecretUnavailableError(f"the fetch of secret {request.secret_id!r} {ended}")
+        return self._instead_of(error._copy(request.secret_id), request, reason)
+
+    def _instead_of(
+        self, error: SecretCacheError, request: SecretRequest, reason: FetchReason
+    ) -> Secret | SecretCacheError:
+        """Return the stored value if it may be served instead of an error, else the error."""
+        entry = self.store.entries.get(request.key)
+        if entry is None or reason is not FetchReason.READ or not error.is_transient:
             return error
-        # It may be fresh by now, if another fetch has landed meanwhile.
-        if not is_fresh(entry.born, entry.expires_at, now) and not self._may_serve_stale(entry, error, now):
+        now = self.options.clock()
+        # It may be fresh by now, if another fetch has ended meanwhile.
+        if not is_fresh(entry, now) and not may_serve_stale(self.options, entry, error, now):
             return error
         with self.lock:
-            self.counters.serve_stale(instead=True)
-        return Answer(entry.secret, is_fetched=False)
+            self._counts["misses"] -= 1  # As in _look_up.
+            self._counts["stale_served"] += 1
+        return entry.secret
 
-    def _take_in(self, flight: Flight) -> str | None:
-        """Store what a flight brought, or take note of its failure; return what is to be logged of that."""
+    def _store_result(self, fetch: Fetch) -> LogLine | None:
+        """Store the value of a fetch, or record its failure; return what is to be logged."""
         if self.is_closed:
             return None
-        request, error, now = self.store.canonical(flight.request), flight.error, self.now()
-        if flight.secret is not None:
-            # Fresh from when the fetch began: the value may have been read at any time since, and be delivered after
-            # a freeze.
-            expires_at = self.policy.expires_at(flight.request, flight.secret.arn, flight.secret.name, flight.born)
-            entry = Entry(flight.secret, started=flight.started, born=flight.born, expires_at=expires_at)
-            self.store.put(flight.request, entry, now)
-            self.backoff.forget(request.key)
+        key, error = fetch.request.key, fetch.error
+        if fetch.secret is not None:
+            entry = new_entry(self.options, fetch.request, fetch.secret, fetch.sequence, fetch.started_at)
+            if self.store.put(key, entry):
+                self._retries.failures.pop(key, None)
             return None
-        if error is None:
+        present = self.store.entries.get(key)
+        if error is None or (present is not None and present.sequence > fetch.sequence):
+            # A later fetch has brought a value, so this failure is no news.
             return None
-        present = self.entries.get(request.key)
-        if isinstance(error, _REVOKED) and present is not None and present.started < flight.started:
-            was_revoked, present.revoked_at = present.revoked_at, max(present.revoked_at, flight.started)
-            return None if was_revoked else f"{error}; the value in memory isn't served beyond its ttl"
-        is_stale_served = present is not None and self._may_serve_stale(present, error, now)
-        if flight.arms:
-            self.backoff.note(request.key, error, now, is_stale_served=is_stale_served)
-        return f"{error}; a stale value is served meanwhile" if is_stale_served else None
+        now = self.options.clock()
+        line: LogLine | None = None
+        is_stale_served = False
+        if isinstance(error, REFUSED) and present is not None:
+            if not present.refused_sequence:
+                line = logging.WARNING, "%s; the value in memory isn't served beyond its ttl", error
+            present.refused_sequence = max(present.refused_sequence, fetch.sequence)
+        elif present is not None and may_serve_stale(self.options, present, error, now):
+            is_stale_served = True
+            line = logging.WARNING, "%s; a stale value is served meanwhile", error
+        if fetch.counts_as_failure:
+            self._retries.record_failure(key, error, now, is_stale_served=is_stale_served)
+        return line

@@ -1,4 +1,4 @@
-"""Calls with a secret that may have been rotated meanwhile."""
+"""Calls with a secret that may have been rotated: once more with the new version where the old one is refused."""
 
 from __future__ import annotations
 
@@ -6,58 +6,57 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
-from asecretcache._core.freshness import seconds
-from asecretcache._core.loader import Reader
+from asecretcache._core.fetch import FetchReason
+from asecretcache._core.loader import Loader
+from asecretcache._core.options import seconds
 from asecretcache._core.timeouts import time_left
-from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretThrottledError, SecretUnavailableError
-from asecretcache._models import Secret, SecretRequest
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._models import Secret, SecretRequest, may_be_same_secret
 
 T = TypeVar("T")
 
-# From the second time on that a refresh brings nothing new.
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 1.0
-_IDLE: Final = 60.0
-# Less is no time: the clock of a loop may not move for it.
-_MOMENT: Final = 1e-6
+# The pauses between refreshes that bring nothing new, doubling.
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
+_SCHEDULE_KEPT: Final = 60.0
+# A loop's clock may not move within less.
+_CLOCK_STEP: Final = 1e-6
 
 
-class _Pace(NamedTuple):
-    """How many refreshes have brought nothing new, and when the next one may start."""
+class _Schedule(NamedTuple):
+    """When the next refresh may start, and the pause after it if it brings nothing new."""
 
-    refreshes: int
-    next_at: float
+    next_slot: float
+    pause: float
 
 
 class Rotations:
     """Runs functions with secrets, and refreshes a secret that a function doesn't accept any more.
 
-    All whose call fails share the refreshes and their pace, so the number of callers doesn't matter.
+    All callers share the refreshes of a secret and their schedule, so the number of callers doesn't matter.
     """
 
-    def __init__(self, reader: Reader, max_size: int) -> None:
-        self._reader = reader
-        self._max_size = max_size
-        self._paces: dict[str, _Pace] = {}
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._schedules: dict[str, _Schedule] = {}
 
     async def call(
         self,
-        secret_id: str,
+        request: SecretRequest,
         function: Callable[[Secret], Awaitable[T]],
         refresh_on: type[Exception] | tuple[type[Exception], ...],
-        patience: float,
+        refresh_timeout: float,
     ) -> T:
         """See SecretCache.call_with_secret."""
-        patience = seconds("patience", patience, remedy="give seconds, or 0 for one refresh")
+        refresh_timeout = seconds("refresh_timeout", refresh_timeout, remedy="give seconds, or 0 for one refresh")
         _check(function, refresh_on)
-        request = SecretRequest.of(secret_id)
-        secret = (await self._reader.read(request)).secret
+        secret = await self._loader.load(request)
         try:
             return await function(secret)
         except refresh_on as exc:
             failure = exc
         try:
-            other = await self._other_version(request, secret, patience)
+            other = await self._other_version(request, secret, refresh_timeout)
             if other is None:
                 raise failure
             return await function(other)
@@ -65,70 +64,66 @@ class Rotations:
             del failure  # Its traceback holds this frame.
 
     def forget(self, secret_id: str | None = None) -> None:
-        """Begin anew with one secret, or with all."""
-        with self._reader.lock:
-            if secret_id is None:
-                self._paces.clear()
-            else:
-                self._paces.pop(secret_id, None)
+        """Start over with a secret, by whichever of its ids; None: with all."""
+        with self._loader.lock:
+            for each in list(self._schedules):
+                if secret_id is None or may_be_same_secret(each, secret_id):
+                    del self._schedules[each]
 
-    async def _other_version(self, request: SecretRequest, failed: Secret, patience: float) -> Secret | None:
-        """Return another version than the one that failed, as soon as there is one; None: not within the patience."""
-        monotonic = self._reader.monotonic
-        ends_at = monotonic() + time_left(patience)
+    async def _other_version(self, request: SecretRequest, failed: Secret, refresh_timeout: float) -> Secret | None:
+        """Return a version other than the failed one as soon as there is one; None if none comes in time."""
+        monotonic = self._loader.options.monotonic
+        ends_at = monotonic() + time_left(refresh_timeout)
         has_refreshed = False
         while True:
-            entry = self._reader.entries.get(request.key)
+            entry = self._loader.store.entries.get(request.key)
             if entry is not None and entry.secret.version_id != failed.version_id:
                 return entry.secret
             left = ends_at - monotonic()
-            wait = 0.0 if self._reader.is_refreshing(request) else self._claim(self._known_as(request))
-            # Without any patience there is one refresh all the same.
-            if left <= _MOMENT and (has_refreshed or wait > 0.0):
+            is_joining = self._loader.single_flight.is_joinable(request, FetchReason.REFRESH)
+            wait = 0.0 if is_joining else self._take_slot(request.secret_id)
+            # Without any time there is one refresh all the same.
+            if left <= _CLOCK_STEP and (has_refreshed or wait > 0.0):
                 return None
             if wait > 0.0:
                 await asyncio.sleep(min(wait, left))
                 continue
             has_refreshed = True
             try:
-                # It may take longer than the patience, which is the caller's and not the fetch's.
-                async with asyncio.timeout(left if left > _MOMENT else None):
-                    fetched = await self._reader.refresh(request)
-            except (SecretUnavailableError, SecretThrottledError, TimeoutError):
-                continue  # It may come to be within the patience, or be in memory by now.
-            except SecretCacheError:
-                return None
-            if fetched.version_id != failed.version_id:
-                self.forget(self._known_as(request))
-                return fetched
+                # The fetch may take longer; this bounds only how long its caller waits.
+                async with asyncio.timeout(left if left > _CLOCK_STEP else None):
+                    fetched = await self._loader.load(request, FetchReason.REFRESH)
+                if fetched.version_id != failed.version_id:
+                    self.forget(request.secret_id)
+                    return fetched
+            except TimeoutError:
+                pass  # The new version may be in memory by now.
+            except SecretCacheError as exc:
+                if not exc.is_transient:
+                    return None
 
-    def _known_as(self, request: SecretRequest) -> str:
-        """Return the id by which the pace is kept: a name and its ARN share one."""
-        return self._reader.store.canonical(request).secret_id
-
-    def _claim(self, secret_id: str) -> float:
-        """Return 0 for who may refresh now, which is noted; else the seconds until somebody may."""
-        with self._reader.lock:
-            now = self._reader.monotonic()
-            pace = self._paces.pop(secret_id, None)
-            if pace is None or now - pace.next_at > _IDLE:
-                pace = _Pace(0, now)
-            wait = pace.next_at - now
-            if wait <= _MOMENT:
+    def _take_slot(self, secret_id: str) -> float:
+        """Take the next slot of the schedule and return 0; if it isn't due, return the seconds until it is."""
+        with self._loader.lock:
+            now = self._loader.options.monotonic()
+            schedule = self._schedules.pop(secret_id, None)
+            if schedule is None or now - schedule.next_slot > _SCHEDULE_KEPT:
+                schedule = _Schedule(now, _FIRST_PAUSE)
+            wait = schedule.next_slot - now
+            if wait <= _CLOCK_STEP:
                 wait = 0.0
-                pause = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(pace.refreshes, 10))
-                pace = _Pace(pace.refreshes + 1, now + pause)
-            self._paces[secret_id] = pace
-            if len(self._paces) > self._max_size:
-                del self._paces[next(iter(self._paces))]
+                schedule = _Schedule(now + schedule.pause, min(_LONGEST_PAUSE, 2 * schedule.pause))
+            self._schedules[secret_id] = schedule
+            if len(self._schedules) > self._loader.options.max_size:
+                del self._schedules[next(iter(self._schedules))]
             return wait
 
 
 def _check(function: object, refresh_on: object) -> None:
     if not callable(function):
-        msg = f"function is called with the secret and awaited, which {type(function).__name__} can't be"
+        msg = f"function must be callable with the secret and return an awaitable, not {type(function).__name__}"
         raise ConfigurationError(msg)
     kinds = refresh_on if isinstance(refresh_on, tuple) else (refresh_on,)
     if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        msg = "refresh_on is the exception, or a tuple of those, that the function raises when the secret is refused"
+        msg = "refresh_on must be the exception, or a tuple of exceptions, by which the function refuses a secret"
         raise ConfigurationError(msg)

@@ -1,9 +1,8 @@
-"""Single-flight: concurrent callers that want the same value share one fetch.
+"""Single-flight: concurrent callers that want the same secret share one fetch.
 
-Detached tasks do the fetching, on each event loop one for each key, or one for the keys of a batch; each waiter awaits
-a private future that only wakes it, and reads the outcome from the flight. A lock around the fetch was measured and
-refused: held by a dead loop it hangs the next invocation, after a failure every waiter fetches again, and waking them
-waits in line.
+Detached tasks do the fetching. Each waiter awaits a private future that only wakes it, and reads the result from the
+fetch. A lock around the fetch was measured and refused: a lock held by a dead loop hangs the next invocation, after a
+failure every waiter fetches again, and the waiters are woken one after the other.
 """
 
 from __future__ import annotations
@@ -12,323 +11,279 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from asecretcache._core.fetch import Flight, current_carrier
-from asecretcache._core.fetch_task import MAX_BATCH, BatchCarrier, Carrier, Fetches
-from asecretcache._core.stats import Counters
+from asecretcache._core.batch_fetch import BatchFetchTask, into_batches
+from asecretcache._core.fetch import Fetch, FetchContext, FetchReason, FetchTask
+from asecretcache._core.observer import FetchObserver
+from asecretcache._core.options import CacheOptions
 from asecretcache._core.timeouts import FetchTimeout, invocation_deadline
-from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._models import SecretRequest
+from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
+from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
 _logger: Final = logging.getLogger("asecretcache")
 
+#: What is logged once the lock is released: level, format and arguments.
+LogLine = tuple[int, str, object]
+StoreResult = Callable[[Fetch], LogLine | None]
 
-class _Airspace:
-    """One loop's flights: all that haven't landed, and by key those of them that may be joined."""
 
-    __slots__ = ("aloft", "joinable")
+class _LoopFetches:
+    """The running fetches of one loop, in the order of their starts; and by key those that callers may join."""
+
+    __slots__ = ("running", "shareable")
 
     def __init__(self) -> None:
-        # In the order of the starts, in which they are ended where that is for all.
-        self.aloft: dict[Flight, None] = {}
-        self.joinable: dict[tuple[SecretRequest, bool], Flight] = {}
+        self.running: dict[Fetch, None] = {}
+        self.shareable: dict[tuple[Key, bool], Fetch] = {}
 
-    def close(self, flight: Flight) -> None:
-        """Let nobody join it any more."""
-        if self.joinable.get(flight.key) is flight:
-            del self.joinable[flight.key]
-
-
-class Purpose(NamedTuple):
-    """Why flights are boarded.
-
-    Attributes:
-        is_refresh: a value is wanted that was asked for after this; only flights of the same kind will do.
-        is_background: nobody waits, so the flight isn't ended because nobody waits any more.
-        is_prefetch: nobody has asked yet, so a failure counts for nothing.
-        is_retry: it has been boarded for before.
-    """
-
-    is_refresh: bool = False
-    is_background: bool = False
-    is_prefetch: bool = False
-    is_retry: bool = False
-
-    @property
-    def is_read(self) -> bool:
-        """Whether a caller will do with any value that may be served."""
-        return not (self.is_refresh or self.is_background or self.is_prefetch)
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether joining another's flight saves a call that would have been made."""
-        return not (self.is_background or self.is_prefetch or self.is_retry)
-
-
-READ: Final = Purpose()
-REFRESH: Final = Purpose(is_refresh=True)
-REVALIDATION: Final = Purpose(is_background=True)
-PREFETCH: Final = Purpose(is_prefetch=True)
+    def joinable(self, request: SecretRequest, reason: FetchReason) -> list[Fetch]:
+        """Return the fetches that a caller may join: a refresh joins only refreshes."""
+        found = []
+        for is_refresh in (True,) if reason is FetchReason.REFRESH else (True, False):
+            fetch = self.shareable.get((request.key, is_refresh))
+            if fetch is not None and not fetch.task.is_cancelled:
+                found.append(fetch)
+        return found
 
 
 class SingleFlight:
-    """The flights of one cache, per event loop; any thread may call it, a flight is only awaited on its own loop.
+    """The running fetches of one cache, per event loop. Any thread may call it; a fetch is awaited on its own loop.
 
-    Arguments:
-        fetches: what the source offers.
-        on_landing: takes each flight that has landed, under the lock, and returns what is to be logged.
-        table: what reads look into. By the keys that have no value in it, flights are found there.
-        lock: what guards the flights, the table and what ``on_landing`` changes.
-        timeout: seconds that a fetch may take.
-        clock: the wall clock.
-        counters: what is counted.
-        monotonic: the clock that tells a freeze which the wall clock doesn't show.
+    All state changes in synchronous methods, under the lock.
+
+    Args:
+        context: what the fetches share; its callbacks become this object's.
+        store_result: stores the result of a fetch, under the lock, and returns what is to be logged.
+        records: what reads look up; a key without a value has its running fetch there.
+        options: the options of the cache.
+
+    Attributes:
+        lock: guards the fetches, the records and what ``store_result`` changes.
+        observer: is told of each fetch, or None.
     """
 
     def __init__(
-        self,
-        fetches: Fetches,
-        on_landing: Callable[[Flight], str | None],
-        *,
-        table: dict[Any, Any],
-        lock: threading.RLock,
-        timeout: float,
-        clock: Callable[[], float],
-        counters: Counters,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, context: FetchContext, store_result: StoreResult, records: dict[Any, Any], options: CacheOptions
     ) -> None:
-        self.fetches = fetches
-        self.counters = counters
-        self._on_landing = on_landing
-        self._lock = lock
-        self._timeout = timeout
-        self._clock = clock
-        self.monotonic = monotonic
-        self._table = table
-        # Those of the parent of a fork.
-        for key in [key for key, found in table.items() if type(found) is Flight]:
-            del table[key]
-        # Weak: an idle loop isn't kept alive. A flight holds its loop, so flights of a closed one are swept out.
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Airspace] = WeakKeyDictionary()
+        self.observer: FetchObserver | None = None
+        self._context = context
+        context.finish, context.fetch_singly = self.finish, self._fetch_singly
+        self._store_result = store_result
+        self.lock = threading.RLock()
+        self._clock = options.clock
+        self._timing = options.fetch_timeout, options.clock, options.monotonic
+        self._records = records
+        # After a fork, drop the parent's running fetches.
+        for key in [key for key, found in records.items() if type(found) is Fetch]:
+            del records[key]
+        # Weak, so that an idle loop isn't kept alive. A fetch holds its loop, so closed loops are swept out.
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopFetches] = WeakKeyDictionary()
 
-    def board(self, requests: Iterable[SecretRequest], purpose: Purpose, *, batch: bool = False) -> list[Flight]:
-        """Return a flight for each request on the running loop, started now where there is none to join.
+    def join_or_start(self, request: SecretRequest, reason: FetchReason, *, is_retry: bool = False) -> Fetch:
+        """Return the fetch of this request on the running loop, started now if there is none to join.
 
-        A refresh joins only refreshes: a plain fetch may have started before whatever made the caller ask for one.
+        A refresh joins only refreshes: another fetch may have started before what made the caller ask for one.
 
-        Arguments:
-            requests: what is wanted; none of them twice.
-            purpose: why.
-            batch: whether flights that are started go in batches, if the source has those.
-
-        Raises:
-            ConfigurationError: the caller is the fetch of one of these very secrets, and would wait for itself.
+        ``is_retry`` tells that the caller has waited for another fetch of it before.
         """
-        loop = asyncio.get_running_loop()
-        parent = Carrier.inside()
-        with self._lock:
-            airspace = self._of(loop)
-            found = [(request, self._find(airspace, request, refresh=purpose.is_refresh)) for request in requests]
-            if parent is not None:
-                for request, flight in found:
-                    self._refuse_circle(parent, request, flight)
-            flights, started, now = [], [], self._clock()
-            for request, joined in found:
-                if joined is None:
-                    flight = Flight(
-                        request,
-                        loop,
-                        now,
-                        refresh=purpose.is_refresh,
-                        background=purpose.is_background,
-                    )
-                    airspace.aloft[flight] = None
-                    airspace.joinable[flight.key] = flight
-                    # Of those of several loops, the one that was started last.
-                    if type(self._table.get(request.key, flight)) is Flight:
-                        self._table[request.key] = flight
-                    started.append(flight)
-                else:
-                    flight = joined
-                    self.counters.coalesced += purpose.is_counted
-                flight.arms = flight.arms or not purpose.is_prefetch
-                flights.append(flight)
-            try:
-                self._start(started, parent, loop, batch=batch)
-            except BaseException:
-                # The clock may be a user's, and raise: nobody is to wait for what nobody carries.
-                for flight in started:
-                    if flight.carrier is None:
-                        self._close(flight)
-                        del airspace.aloft[flight]
-                raise
-        return flights
+        # Before anything changes: a user's clock may raise.
+        now = self._clock()
+        with self.lock:
+            fetch, is_new = self._share(request, reason, now, is_retry=is_retry)
+            if is_new:
+                FetchTask([fetch], self._context, FetchTimeout(*self._timing, now)).start()
+        if self.observer is not None:
+            self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+        return fetch
 
-    def join(self, flight: Flight) -> bool:
-        """Let a plain read that has found this flight in the table join it by the short way; False: board has to look.
+    def join_or_start_all(
+        self, requests: Iterable[SecretRequest], reason: FetchReason, *, is_retry: bool = False
+    ) -> list[Fetch]:
+        """Return the fetches of several different requests; those that are started go in batches if they can."""
+        if self._context.fetch_batch is None or self._context.is_batch_denied:
+            return [self.join_or_start(request, reason, is_retry=is_retry) for request in requests]
+        now = self._clock()
+        with self.lock:
+            shared = [self._share(request, reason, now, is_retry=is_retry) for request in requests]
+            for batch in into_batches([fetch for fetch, is_new in shared if is_new]):
+                kind = BatchFetchTask if len(batch) > 1 else FetchTask
+                kind(batch, self._context, FetchTimeout(*self._timing, now)).start()
+        if self.observer is not None:
+            for fetch, is_new in shared:
+                self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+        return [fetch for fetch, _ in shared]
 
-        It is short because many may come at once: it takes no lock, and leaves aside those who have a deadline or are
-        themselves within a fetch.
+    def try_join(self, fetch: Fetch) -> bool:
+        """Join a fetch that a read has found where it looks for the value; if False, join_or_start has to decide.
+
+        This is the short way of many concurrent readers: it takes no lock, and leaves out callers with a deadline.
         """
         if (
-            flight.loop is not asyncio.get_running_loop()
+            fetch.is_done
+            or fetch.loop is not asyncio.get_running_loop()
+            or fetch.task.is_cancelled
+            or fetch.task.timeout.has_expired()
             or invocation_deadline.get() is not None
-            or current_carrier.get() is not None
-            or flight.carrier.timer.has_expired()
+            # It was found by a reference, and there is a value by its key, which may be fresh.
+            or type(self._records.get(fetch.request.key)) is not Fetch
         ):
             return False
-        flight.joined += 1
-        flight.arms = True
+        fetch.joins += 1
+        fetch.counts_as_failure = True
+        if self.observer is not None:
+            self.observer.joined(fetch, FetchReason.READ, is_new=False, is_retry=False)
         return True
 
-    def is_refreshing(self, request: SecretRequest) -> bool:
-        """Whether a refresh is under way on the running loop that can be joined."""
-        with self._lock:
-            flight = self._of(asyncio.get_running_loop()).joinable.get((request, True))
-            return flight is not None and not flight.carrier.timer.has_expired()
+    def add_name(self, fetch: Fetch, name: object) -> None:
+        """Let reads of a reference find a running fetch by what they look up."""
+        with self.lock:
+            is_free = self._records.get(name, fetch) is fetch
+            # Not one that has ended, nor one whose secret was invalidated meanwhile.
+            is_shared = self._of(fetch.loop).shareable.get((fetch.request.key, fetch.is_refresh)) is fetch
+            if is_free and is_shared and name not in fetch.names:
+                self._records[name] = fetch
+                fetch.names += (name,)
 
-    def _find(self, airspace: _Airspace, request: SecretRequest, *, refresh: bool) -> Flight | None:
-        for is_refresh in (True,) if refresh else (True, False):
-            flight = airspace.joinable.get((request, is_refresh))
-            if flight is not None:
-                if not flight.carrier.timer.has_expired():
-                    return flight
-                # It slept through a freeze. Its waiters are woken by its cancellation and come back for a new one.
-                flight.carrier.cancel()
-        return None
+    def is_joinable(self, request: SecretRequest, reason: FetchReason) -> bool:
+        """Return whether a fetch is running on this loop that a caller with this reason would join."""
+        with self.lock:
+            fetches = self._of(asyncio.get_running_loop()).joinable(request, reason)
+            return any(not fetch.task.timeout.has_expired() for fetch in fetches)
 
-    def _refuse_circle(self, parent: Carrier, request: SecretRequest, flight: Flight | None) -> None:
-        is_own = any(
-            carrier.tower is self and any(other.request == request for other in carrier.flights)
-            for carrier in parent.lineage()
-        )
-        if is_own or (flight is not None and flight.carrier.reaches(parent)):
-            msg = f"the fetch of secret {request.secret_id!r} asks the cache for that secret and would wait for itself"
-            raise ConfigurationError(msg, secret_id=request.secret_id)
+    def finish(self, fetch: Fetch, result: object) -> None:
+        """End a fetch: take its result, store it, wake the waiters. Only this method ends one.
 
-    def _start(
-        self, flights: list[Flight], parent: Carrier | None, loop: asyncio.AbstractEventLoop, *, batch: bool
-    ) -> None:
-        if batch and self.fetches.batch is not None and not self.fetches.is_batch_denied:
-            # A batch can ask for no version.
-            together = [flight for flight in flights if isinstance(flight.request.key, str)]
-            # The last one left over is a single get.
-            together = together[: len(together) - (len(together) % MAX_BATCH == 1)]
-            for chunk in (together[at : at + MAX_BATCH] for at in range(0, len(together), MAX_BATCH)):
-                BatchCarrier(self, chunk, self._timer(), parent).take_off(loop)
-            flights = [flight for flight in flights if flight.carrier is None]
-        for flight in flights:
-            Carrier(self, [flight], self._timer(), parent).take_off(loop)
-
-    def _timer(self) -> FetchTimeout:
-        return FetchTimeout(self._timeout, self._clock, self.monotonic)
-
-    def carry_singly(self, flights: Sequence[Flight], timer: FetchTimeout, parent: Carrier | None) -> None:
-        """Give each of these flights a carrier of its own, which has what is left of this timer's time."""
-        with self._lock:
-            for flight in flights:
-                Carrier(self, [flight], timer.remainder(), parent).take_off(flight.loop)
-
-    def deny_batches(self, error: SecretCacheError) -> None:
-        """Try no batch again, as another one would only be denied too."""
-        if not self.fetches.is_batch_denied:
-            self.fetches.is_batch_denied = True
-            _logger.warning("a batch was denied, from now on secrets are fetched one by one: %s", error)
-
-    def close(self, flights: Sequence[Flight]) -> None:
-        """Let nobody join these flights any more."""
-        with self._lock:
-            for flight in flights:
-                self._close(flight)
-
-    def _close(self, flight: Flight) -> None:
-        self._of(flight.loop).close(flight)
-        if self._table.get(flight.request.key) is flight:
-            del self._table[flight.request.key]
-
-    def land(self, flight: Flight) -> None:
-        """End a flight with the outcome that it has, or with none, and wake those who wait for it."""
-        if flight.landed:
+        Args:
+            fetch: the fetch.
+            result: a Secret, an error of this package, or None if the fetch was cancelled. Anything else is a mistake
+                of the source and becomes an error.
+        """
+        if fetch.is_done:
             return
-        told: str | None = None
+        line: LogLine | None = None
         try:
-            with self._lock:
-                flight.landed = True
-                self._close(flight)
-                self._of(flight.loop).aloft.pop(flight, None)
-                self.counters.errors += flight.error is not None
-                self.counters.join(flight.joined)
-                if flight.storable:
-                    told = self._on_landing(flight)
-        finally:
-            # Whatever happens in storing (the clock may be a user's), nobody is left waiting.
-            flight.wake_waiters()
-        if told is not None:
-            # Not under the lock: what handles log records may take its time, or use the cache.
-            _logger.warning("%s", told)
+            with self.lock:
+                if isinstance(result, Secret):
+                    fetch.secret = result
+                elif isinstance(result, SecretCacheError):
+                    fetch.error = result.with_traceback(None)
+                elif result is not None:
+                    wrong = f"returned {type(result).__name__} instead of a Secret"
+                    fetch.error = SecretUnavailableError(f"the fetch of secret {fetch.request.secret_id!r} {wrong}")
+                fetch.is_done = True
+                fetch.was_cancelled = result is None
+                self._unshare(fetch)
+                self._of(fetch.loop).running.pop(fetch, None)
+                self._context.counts["errors"] += fetch.error is not None
+                self._context.counts["misses"] += fetch.joins
+                self._context.counts["coalesced"] += fetch.joins
+                if fetch.is_cacheable and not (fetch.forgotten_ids and fetch.is_forgotten):
+                    line = self._store_result(fetch)
+                if fetch.secret is not None:
+                    line = (logging.INFO, "secret %s was fetched from Secrets Manager", fetch.request.secret_id)
+        except Exception as exc:  # noqa: BLE001 - a user's clock may raise; the waiters get the result all the same
+            line = (logging.WARNING, "a result could not be stored: the clock raised %s", type(exc).__name__)
+        if self.observer is not None:
+            self.observer.ended(fetch)
+        fetch.wake_waiters()
+        if line is not None:
+            # Not under the lock: a log handler may take its time, or use the cache.
+            _logger.log(*line)
 
-    def forget(self, secret_ids: AbstractSet[str] | None = None) -> None:
-        """Let no flight that is in the air now (for these secrets, by name or ARN) store its result, or be joined."""
-        with self._lock:
-            for flight in self._all():
-                names = flight.request.secret_id, flight.request.by_name.secret_id
-                if secret_ids is None or not secret_ids.isdisjoint(names):
-                    flight.storable = False
-                    self._close(flight)
+    def forget(self, secret_id: str | None) -> None:
+        """Let the running fetches of a secret, or all, neither store their results nor be joined."""
+        with self.lock:
+            for fetch in self.running():
+                if secret_id is None or fetch.request.secret_id == secret_id:
+                    fetch.is_cacheable = False
+                    self._unshare(fetch)
+                    continue
+                # Whether it is this secret's, its result will show: a source may have ids of its own.
+                fetch.forgotten_ids += (secret_id,)
+                if may_be_same_secret(fetch.request.secret_id, secret_id):
+                    self._unshare(fetch)
+
+    def running(self) -> list[Fetch]:
+        """Return the fetches that run now, on all loops."""
+        return [fetch for here in self._loops.values() for fetch in here.running]
 
     async def cancel_all(self) -> None:
-        """Cancel every flight, and wait for those of this loop to end."""
-        with self._lock:
-            self._sweep()
-            carriers = self._carriers()
-        for carrier in carriers:
-            carrier.cancel()
+        """Cancel every fetch, and wait for those of this loop to end."""
         loop = asyncio.get_running_loop()
-        tasks = [carrier.task for carrier in carriers if carrier.task.get_loop() is loop]
-        if tasks:
-            await asyncio.wait(tasks)
+        with self.lock:
+            self._sweep()
+            tasks = dict.fromkeys(fetch.task for fetch in self.running())
+        for task in tasks:
+            task.cancel()
+        mine = [task.task for task in tasks if task.task.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine)
 
     async def drain(self, seconds: float) -> None:
-        """Give this loop's flights that nobody waits for ``seconds`` to land, then cancel them and go."""
-        with self._lock:
-            carriers = dict.fromkeys(flight.carrier for flight in self._of(asyncio.get_running_loop()).aloft)
-        tasks = [each.task for each in carriers if not any(flight.waiters for flight in each.flights)]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=seconds)
-            for task in tasks:
-                if task in late:
+        """Wait at most ``seconds`` for this loop's fetches that no caller waits for, then cancel them."""
+        with self.lock:
+            tasks = dict.fromkeys(fetch.task for fetch in self._of(asyncio.get_running_loop()).running)
+        unwaited = [task for task in tasks if not task.has_waiters]
+        if unwaited:
+            await asyncio.wait([task.task for task in unwaited], timeout=seconds)
+            for task in unwaited:
+                # A task that outlives its invocation may have come to wait for it meanwhile.
+                if not task.task.done() and not task.has_waiters:
                     task.cancel()
-            # A turn of the loop for each to begin its clean-up; what takes longer goes on in the next invocation.
+            # One iteration of the loop, in which each begins its clean-up; the rest goes on in the next invocation.
             await asyncio.sleep(0)
 
-    def joined(self) -> int:
-        """How many reads have joined flights that are in the air now, by the short way."""
-        return sum(flight.joined for flight in self._all())
+    def _share(self, request: SecretRequest, reason: FetchReason, now: float, *, is_retry: bool) -> tuple[Fetch, bool]:
+        """Return a running fetch that the caller joins, or a new one that has no task yet; and whether it is new."""
+        loop = asyncio.get_running_loop()
+        key, here = request.key, self._of(loop)
+        for fetch in here.joinable(request, reason):
+            if not fetch.task.timeout.has_expired(now):
+                fetch.counts_as_failure |= reason is not FetchReason.PREFETCH
+                if not is_retry and reason in (FetchReason.READ, FetchReason.REFRESH):
+                    self._context.counts["coalesced"] += 1
+                return fetch, False
+            # It slept through a freeze. Its cancellation wakes its waiters, which come back for a new fetch.
+            fetch.task.cancel()
+        fetch = Fetch(request, reason, loop, now)
+        here.running[fetch] = None
+        here.shareable[key, fetch.is_refresh] = fetch
+        # Of the fetches of several loops, the last one that was started.
+        if type(self._records.get(key, fetch)) is Fetch:
+            self._records[key] = fetch
+        return fetch, True
 
-    def _all(self) -> list[Flight]:
-        return [flight for airspace in self._loops.values() for flight in airspace.aloft]
+    def _fetch_singly(self, fetches: Sequence[Fetch], timeout: FetchTimeout) -> None:
+        """Start a task for each fetch of a refused batch, with what is left of the batch's time."""
+        with self.lock:
+            for fetch in fetches:
+                FetchTask([fetch], self._context, timeout.remainder()).start()
 
-    def _carriers(self) -> list[Carrier]:
-        return list(dict.fromkeys(flight.carrier for flight in self._all()))
+    def _unshare(self, fetch: Fetch) -> None:
+        """Let no caller join the fetch any more."""
+        shareable = self._of(fetch.loop).shareable
+        key = fetch.request.key, fetch.is_refresh
+        if shareable.get(key) is fetch:
+            del shareable[key]
+        for name in (fetch.request.key, *fetch.names):
+            if self._records.get(name) is fetch:
+                del self._records[name]
 
-    def _of(self, loop: asyncio.AbstractEventLoop) -> _Airspace:
-        airspace = self._loops.get(loop)
-        if airspace is None:
+    def _of(self, loop: asyncio.AbstractEventLoop) -> _LoopFetches:
+        found = self._loops.get(loop)
+        if found is None:
             self._sweep()
-            airspace = self._loops[loop] = _Airspace()
-        return airspace
+            found = self._loops[loop] = _LoopFetches()
+        return found
 
     def _sweep(self) -> None:
-        """End the flights of closed loops, quietly: nothing can wait for them and nothing will run them."""
-        for flight in self._all():
-            if flight.loop.is_closed():
-                # What the fetch does on its way out may need the loop that is gone.
+        """End the fetches of closed loops: nothing can wait for them and nothing will run them."""
+        for fetch in self.running():
+            if fetch.loop.is_closed():
+                # What the fetch does on its way out may need its loop.
                 with contextlib.suppress(Exception):
-                    flight.carrier.coroutine.close()
-                # If it had not begun, it has not landed by that.
-                self.land(flight)
+                    fetch.task.coroutine.close()
+                self.finish(fetch, None)  # A coroutine that had not begun doesn't do it.

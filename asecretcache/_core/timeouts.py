@@ -27,15 +27,9 @@ class Deadline:
 invocation_deadline: ContextVar[Deadline | None] = ContextVar("asecretcache.invocation_deadline", default=None)
 
 
-def current_deadline() -> Deadline | None:
-    """Return the deadline of the current invocation; None outside of one and once it is over."""
-    deadline = invocation_deadline.get()
-    return None if deadline is None or deadline.at is None else deadline
-
-
 def time_left(seconds: float) -> float:
     """Return ``seconds``, or the time until the current deadline if that is less."""
-    deadline = current_deadline()
+    deadline = invocation_deadline.get()
     if deadline is None or deadline.at is None:
         return seconds
     return min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()))
@@ -48,13 +42,16 @@ class FetchTimeout:
     freeze of the environment, over which the loop's clock may have stood still.
     """
 
-    __slots__ = ("_clock", "_ends_at", "_monotonic", "_started", "_timeout", "seconds")
+    __slots__ = ("_clock", "_ends_at", "_monotonic", "_monotonic_start", "_timeout", "_wall_start", "seconds")
 
-    def __init__(self, seconds: float, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, seconds: float, clock: Callable[[], float], monotonic: Callable[[], float], now: float | None = None
+    ) -> None:
         self.seconds = seconds
         self._clock = clock
         self._monotonic = monotonic
-        self._started: tuple[float, float] | None = (clock(), monotonic())
+        self._wall_start: float | None = clock() if now is None else now
+        self._monotonic_start = monotonic()
         self._timeout: asyncio.Timeout | None = None
         self._ends_at: float | None = None
 
@@ -71,31 +68,36 @@ class FetchTimeout:
     def pause(self) -> None:
         """Stop counting while the fetch waits for a slot."""
         if self._ends_at is None:
-            self._started = None
+            self._wall_start = None
             if self._timeout is not None:
                 self._timeout.reschedule(None)
 
     def resume(self) -> None:
         """Count from now on: the fetch holds a slot."""
         if self._ends_at is None:
-            self._started = (self._clock(), self._monotonic())
+            self._wall_start, self._monotonic_start = self._clock(), self._monotonic()
             if self._timeout is not None:
                 self._timeout.reschedule(asyncio.get_running_loop().time() + self.seconds)
 
     def remainder(self) -> FetchTimeout:
         """Return a time-out for another fetch that has what is left of this one's time, slots or not."""
-        rest = FetchTimeout(self.seconds, self._clock, self._monotonic)
-        rest._started = self._started
+        # No clock is read: a user's may raise.
+        rest = FetchTimeout(self.seconds, self._clock, self._monotonic, 0.0)
+        rest._wall_start, rest._monotonic_start = self._wall_start, self._monotonic_start
         rest._ends_at = None if self._timeout is None else self._timeout.when()
         return rest
 
-    def has_expired(self) -> bool:
-        """Whether the fetch should have ended by either clock: it slept through a freeze."""
-        if self._started is None:
+    def has_expired(self, now: float | None = None) -> bool:
+        """Whether the fetch should have ended by either clock: it slept through a freeze.
+
+        Args:
+            now: the wall-clock time, if the caller has read it.
+        """
+        if self._wall_start is None:
             return False
-        wall, monotonic = self._started
-        # The monotonic clock is read only if it is needed: many waiters may ask this at once.
-        return not -self.seconds <= self._clock() - wall <= self.seconds or self._monotonic() - monotonic > self.seconds
+        # Many waiters may ask this at once, so nothing is stored in between.
+        elapsed = (self._clock() if now is None else now) - self._wall_start
+        return not -self.seconds <= elapsed <= self.seconds or self._monotonic() - self._monotonic_start > self.seconds
 
 
 current_fetch_timeout: ContextVar[FetchTimeout | None] = ContextVar("asecretcache.fetch_timeout", default=None)

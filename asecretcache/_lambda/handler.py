@@ -1,4 +1,4 @@
-"""The Lambda entry point: a synchronous handler, as the runtime wants it, around an asynchronous one."""
+"""async_handler: makes the synchronous handler that Lambda wants of an ``async def`` one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
-from asecretcache._core.timeouts import current_deadline
-from asecretcache._exceptions import ConfigurationError
-from asecretcache._lambda.default import forget_bootstrapped, get_default_cache, set_default_cache
+from asecretcache._core.timeouts import time_left
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._lambda.default import forget_bootstrapped, get_default_cache, handler_cache
 from asecretcache._lambda.loop import invocations
-from asecretcache._models import SecretRequest
-from asecretcache._references import SecretReference
+from asecretcache._references import parse_reference
 
 _logger: Final = logging.getLogger("asecretcache")
 
-# Of the 10 s that INIT may take, and of the 10 s that the hooks after a restore may take.
+# INIT may take 10 s, and so may the hooks after a restore.
 _INIT_SECONDS: Final = 5.0
+_FAILED: Final = "prefetch failed; the handler will fetch what it needs: %s"
 
 Event = TypeVar("Event", contravariant=True)
 Context = TypeVar("Context", contravariant=True)
 Result = TypeVar("Result", covariant=True)
+HandlerFunction = Callable[[Event, Context], Coroutine[Any, Any, Result]]
 
 
 class LambdaHandler(Protocol[Event, Context, Result]):
-    """What async_handler makes: call it as Lambda does, or in a test inside a running loop await ``__wrapped__``."""
+    """What async_handler returns: call it as Lambda does, or await its ``__wrapped__`` inside a running loop."""
 
     @property
-    def __wrapped__(self) -> Callable[[Event, Context], Coroutine[Any, Any, Result]]:
+    def __wrapped__(self) -> HandlerFunction[Event, Context, Result]:
         """The coroutine function itself."""
 
     def __call__(self, event: Event, context: Context | None, /) -> Result:
@@ -40,105 +42,113 @@ class LambdaHandler(Protocol[Event, Context, Result]):
 
 
 @overload
-def async_handler(
-    function: Callable[[Event, Context], Coroutine[Any, Any, Result]], /
-) -> LambdaHandler[Event, Context, Result]: ...
+def async_handler(function: HandlerFunction[Event, Context, Result], /) -> LambdaHandler[Event, Context, Result]: ...
 @overload
 def async_handler(
     *, prefetch: Sequence[str] = (), cache: SecretCache | None = None
-) -> Callable[[Callable[[Event, Context], Coroutine[Any, Any, Result]]], LambdaHandler[Event, Context, Result]]: ...
+) -> Callable[[HandlerFunction[Event, Context, Result]], LambdaHandler[Event, Context, Result]]: ...
 def async_handler(function: Any = None, /, *, prefetch: Sequence[str] = (), cache: SecretCache | None = None) -> Any:
-    """Make an ``async def`` handler one that Lambda can call; bare, or with arguments.
+    """Make an ``async def`` handler one that Lambda can call; used bare, or with arguments.
 
-    All invocations run on one event loop, so clients and pools survive between them, each in a copy of the context it
-    was called with. During INIT the imports are done and ``prefetch`` is fetched; a failure there is logged, and shows
-    when the handler asks for the secret. Handlers called from several threads run one after another.
+    All invocations run on one event loop, so that clients and pools survive between them, each in a copy of the context
+    it was called with. During INIT the sources of the caches that are in use are prepared (imports, client) and
+    ``prefetch`` is fetched. A failure there is logged, and is raised when the handler asks for the secret. Handlers
+    called from several threads run one after another.
 
-    Arguments:
+    Args:
         prefetch: references of secrets to fetch before the first invocation.
-        cache: becomes the default cache, which get_secret() and the others use.
+        cache: the cache that get_secret() and the other module-level functions use within this handler.
 
     Raises:
         ConfigurationError: the function isn't ``async def``, or an argument is wrong.
     """
-    references = _parse(prefetch)
-    if cache is not None:
-        set_default_cache(cache)
-    if function is None:
-        return functools.partial(_decorate, requests=references)
-    return _decorate(function, requests=references)
-
-
-def _parse(prefetch: object) -> list[SecretRequest]:
     if isinstance(prefetch, (str, bytes)) or not isinstance(prefetch, Sequence):
-        msg = "prefetch is a list of secret references: async_handler(prefetch=['prod/db'])"
-        raise ConfigurationError(msg)
-    return [SecretReference.parse(reference).request for reference in prefetch]
+        raise ConfigurationError("prefetch must be a list of secret references: async_handler(prefetch=['prod/db'])")
+    if cache is not None and not isinstance(cache, SecretCache):
+        raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
+    references = [parse_reference(reference).text for reference in prefetch]
+    decorate = functools.partial(_decorate, references, cache)
+    return decorate if function is None else decorate(function)
 
 
-def _decorate(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], *, requests: list[SecretRequest]) -> Any:
-    # An object may be a handler too, if its class has an async __call__.
+def _decorate(references: list[str], cache: SecretCache | None, function: HandlerFunction[Any, Any, Any]) -> Any:
+    # An object whose class has an async __call__ may be a handler too.
     if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
         name = getattr(function, "__qualname__", repr(function))
-        msg = (
-            f"async_handler is for `async def` handlers, and {name} isn't one: write `async def`, or don't decorate it"
-        )
+        msg = f"async_handler decorates `async def` handlers, and {name} isn't one: write `async def`, or leave it out"
         raise ConfigurationError(msg)
-    preparation = _Preparation(requests)
+    bound = function if cache is None else _bind(function, cache)
+    preparation = _Preparation(references, cache)
 
     def handler(event: Any, context: Any = None, /) -> Any:
-        return invocations.run(lambda: function(event, context), context, before=preparation.run_once)
+        return invocations.run(lambda: bound(event, context), context, before=preparation.run_once)
 
-    functools.update_wrapper(handler, function)
+    functools.update_wrapper(handler, bound)
     preparation.begin()
     return handler
 
 
-class _Preparation:
-    """What is done before the first invocation: warm the source, prefetch. It fails only in the log."""
+def _bind(function: HandlerFunction[Any, Any, Any], cache: SecretCache) -> HandlerFunction[Any, Any, Any]:
+    """Return the function with a cache of its own for the module-level functions that it calls."""
 
-    def __init__(self, requests: list[SecretRequest]) -> None:
-        self._requests = requests
+    @functools.wraps(function)
+    async def bound(event: Any, context: Any) -> Any:
+        token = handler_cache.set(cache)
+        try:
+            return await function(event, context)
+        finally:
+            handler_cache.reset(token)
+
+    return bound
+
+
+class _Preparation:
+    """What is done before the first invocation: warm the source, prefetch. A failure is only logged."""
+
+    def __init__(self, references: list[str], cache: SecretCache | None) -> None:
+        self._references = references
+        self._cache = cache
         self._is_done = False
 
     def begin(self) -> None:
-        """Do it now if this is Lambda's INIT; else the first invocation will."""
-        _register_snapshot_hooks(self)
+        """Prepare now if this is Lambda's INIT; otherwise the first invocation will."""
+        with suppress(ImportError):
+            import snapshot_restore_py
+
+            snapshot_restore_py.register_before_snapshot(self.before_snapshot)
+            snapshot_restore_py.register_after_restore(self.after_restore)
         if "AWS_LAMBDA_RUNTIME_API" not in os.environ or invocations.is_inside_a_loop():
             return
-        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-            # Values don't belong into a snapshot: only the source is warmed, the restore does the rest.
-            invocations.prepare(lambda: self._run([]))
-        else:
-            invocations.prepare(self.run_once)
+        # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
+        is_snapshot = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+        invocations.run_work(lambda: self._run([]) if is_snapshot else self.run_once())
 
     async def run_once(self) -> None:
-        """Do it, unless it has been done."""
+        """Prepare, unless that has been done."""
         if not self._is_done:
             self._is_done = True
-            await self._run(self._requests)
+            await self._run(self._references)
 
-    async def _run(self, requests: list[SecretRequest]) -> None:
-        seconds = _INIT_SECONDS
-        deadline = current_deadline()
-        if deadline is not None and deadline.at is not None:
-            # In an invocation the handler is to have time left, at least as much again.
-            seconds = min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()) / 2)
+    async def _run(self, references: list[str]) -> None:
+        """Fetch the secrets, and prepare the sources of all caches that are in use, or of the default cache."""
+        # Within an invocation, leave the handler at least as much time again.
+        seconds = min(_INIT_SECONDS, time_left(2 * _INIT_SECONDS) / 2)
+        fetching: SecretCache | None = None
         try:
             async with asyncio.timeout(seconds):
-                await get_default_cache()._prefetch(requests)
+                if references:
+                    fetching = self._cache or get_default_cache()
+                    await _attempt(fetching.prefetch(*references))  # The first fetch prepares its source.
+                for cache in live_caches() or [get_default_cache()]:
+                    if cache is not fetching:
+                        await _attempt(cache.prefetch())
         except TimeoutError:
             _logger.warning("prefetch took longer than %g s and was ended", seconds)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            _logger.warning("prefetch was cancelled from inside, the handler will fetch what it needs")
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the handler is to start, and sees it where it asks
-            _logger.warning("prefetch failed, the handler will fetch what it needs: %s", exc)
+        except SecretCacheError as exc:
+            _logger.warning(_FAILED, exc)
 
     def before_snapshot(self) -> None:
-        """Take values, clients and what bootstrap wrote out of what many environments will be cloned from."""
+        """Remove values, clients and bootstrap's variables, since many environments are cloned from one snapshot."""
         forget_bootstrapped()
         invocations.close()
         for cache in live_caches():
@@ -147,13 +157,17 @@ class _Preparation:
     def after_restore(self) -> None:
         """Prefetch in the clone."""
         self._is_done = False
-        invocations.prepare(self.run_once)
+        invocations.run_work(self.run_once)
 
 
-def _register_snapshot_hooks(preparation: _Preparation) -> None:
+async def _attempt(prefetch: Coroutine[Any, Any, None]) -> None:
+    """Log a failure instead of raising it, unless the failure is a cancellation of this task."""
     try:
-        import snapshot_restore_py
-    except ImportError:
-        return
-    snapshot_restore_py.register_before_snapshot(preparation.before_snapshot)
-    snapshot_restore_py.register_after_restore(preparation.after_restore)
+        await prefetch
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _logger.warning("prefetch was cancelled from inside; the handler will fetch what it needs")
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the handler must start, and meets it where it asks
+        _logger.warning(_FAILED, exc)

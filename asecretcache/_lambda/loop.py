@@ -1,4 +1,4 @@
-"""The one event loop on which all invocations of this process run."""
+"""The one event loop that runs all invocations of the process."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import atexit
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
 from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache._exceptions import ConfigurationError
+from asecretcache._fork import after_fork
 
 T = TypeVar("T")
 
-# What an invocation keeps of its time to answer in, at most, and of a short one the fraction of it.
+# Time reserved to answer before the deadline: 0.5 s, or 10 % of what is left if that is less.
 _MARGIN_SECONDS: Final = 0.5
 _MARGIN_FRACTION: Final = 0.1
 _DRAIN_SECONDS: Final = 0.5
 
 
-# The process in whose invocation this runs; threads that an invocation starts inherit it, as its loop waits for them.
+# The process whose invocation this context belongs to. Threads that the invocation starts inherit it, since its loop
+# waits for them.
 _inside: ContextVar[int | None] = ContextVar("asecretcache.inside", default=None)
 
 
 class Invocations:
-    """Runs invocations one after another on one loop, which survives between them as the environment does."""
+    """Runs invocations one after another on one event loop, which survives between them."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._inherited: list[asyncio.Runner | None] = []
+        after_fork(self._reset_after_fork)
 
     @staticmethod
     def is_inside_a_loop() -> bool:
-        """Whether a loop runs in this thread, or it was started by an invocation, so that none can be run here."""
+        """Return whether no loop can be run here: one runs in this thread, or an invocation started this thread."""
         if _inside.get() == os.getpid():
             return True
         try:
@@ -49,35 +50,30 @@ class Invocations:
         return True
 
     def run(
-        self,
-        invocation: Callable[[], Coroutine[Any, Any, T]],
-        context: Any,
-        *,
-        before: Callable[[], Awaitable[None]],
+        self, invocation: Callable[[], Coroutine[Any, Any, T]], context: Any, *, before: Callable[[], Awaitable[None]]
     ) -> T:
-        """Run one invocation in a copy of the caller's context, and return or raise what it does."""
+        """Run one invocation in a copy of the caller's context; return or raise what it does."""
         if self.is_inside_a_loop():
-            msg = (
-                "an async_handler was called inside a running event loop or another handler, where it can't block; "
-                "await handler.__wrapped__(event, context) instead"
-            )
-            raise ConfigurationError(msg)
-        with self._turn() as runner:
-            # Not before: other threads' invocations may have taken their time.
-            remaining = None if context is None else _remaining(context)
-            return runner.run(_invoke(invocation, before, remaining), context=contextvars.copy_context())
+            place = "inside a running event loop or another handler"
+            remedy = "await handler.__wrapped__(event, context)"
+            raise ConfigurationError(f"an async_handler was called {place}, where it can't block: {remedy} instead")
+        return self.run_work(lambda: _invoke(invocation, before, context))
 
-    def prepare(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run what is to be done before the first invocation."""
-        with self._turn() as runner:
-            runner.run(_prepare(work), context=contextvars.copy_context())
+    def run_work(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run an invocation, or the preparations for the first one, in its turn."""
+        with self._lock:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            inside = contextvars.copy_context()
+            inside.run(_inside.set, os.getpid())
+            return self._runner.run(work(), context=inside)
 
     def close(self, *, wait: bool = True) -> None:
-        """End what runs on the loop, close its clients and the loop; the next invocation gets a new one.
+        """End the loop's tasks, close its clients and the loop. The next invocation gets a new loop.
 
-        With ``wait=False`` an invocation that is under way in another thread is left alone.
+        Args:
+            wait: whether to wait for an invocation that is running in another thread; if not, nothing is closed then.
         """
-        self._part_from_parent()
         if not self._lock.acquire(blocking=wait):
             return
         try:
@@ -87,31 +83,20 @@ class Invocations:
         finally:
             self._lock.release()
 
-    @contextmanager
-    def _turn(self) -> Iterator[asyncio.Runner]:
-        self._part_from_parent()
-        with self._lock:
-            if self._runner is None:
-                self._runner = asyncio.Runner()
-            yield self._runner
-
-    def _part_from_parent(self) -> None:
-        """After a fork, neither use nor close the parent's loop, whose selector both share, nor wait for its lock."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._inherited.append(self._runner)
-            self._runner = None
+    def _reset_after_fork(self) -> None:
+        """Neither use nor close the parent's loop, whose selector both processes share, nor wait for its lock."""
+        self._inherited.append(self._runner)
+        self._runner = None
+        self._lock = threading.Lock()
 
 
 async def _invoke(
-    invocation: Callable[[], Coroutine[Any, Any, T]],
-    before: Callable[[], Awaitable[None]],
-    remaining: float | None,
+    invocation: Callable[[], Coroutine[Any, Any, T]], before: Callable[[], Awaitable[None]], context: Any
 ) -> T:
-    _inside.set(os.getpid())
     loop = asyncio.get_running_loop()
     deadline = None
+    # Read only now: invocations of other threads may have taken their time before.
+    remaining = _remaining(context)
     if remaining is not None:
         deadline = Deadline(loop.time() + remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_FRACTION))
         invocation_deadline.set(deadline)
@@ -124,22 +109,17 @@ async def _invoke(
             until = min(until, deadline.at)
             deadline.clear()
         for cache in live_caches():
-            await cache._flights.drain(max(0.0, until - loop.time()))
-
-
-async def _prepare(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    _inside.set(os.getpid())
-    await work()
+            await cache._loader.single_flight.drain(max(0.0, until - loop.time()))
 
 
 def _remaining(context: Any) -> float | None:
-    """Return the seconds that Lambda gives the invocation; None for a test's context that doesn't say."""
+    """Return the seconds that the invocation has left; None if a test has no context, or one that doesn't say."""
     tell = getattr(context, "get_remaining_time_in_millis", None)
     return float(tell()) / 1000 if callable(tell) else None
 
 
 def _close(runner: asyncio.Runner) -> None:
-    """Close the loop as Runner.close does, but start nothing: 3.12 on can't start threads while Python exits."""
+    """Close the loop as Runner.close does, but start no thread: from 3.12 on that fails while Python exits."""
     loop = runner.get_loop()
     tasks = asyncio.all_tasks(loop)
     for task in tasks:

@@ -1,1 +1,1 @@
-"""Where secrets come from: the seam, and the sources over AWS."""
+"""Where secrets come from: the protocol of a source, and the sources over AWS Secrets Manager."""

@@ -1,4 +1,4 @@
-"""What the client without the SDK raises: named as in botocore, so that the one mapper knows them."""
+"""The exceptions of the client without the SDK. Their names are botocore's, so that error_mapping knows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """AWS refused the call; as botocore's, down to its attributes."""
+    """AWS refused the call. It has the attributes of botocore's ClientError."""
 
     def __init__(self, response: dict[str, Any], operation_name: str) -> None:
         error = response["Error"]
@@ -16,28 +16,28 @@ class ClientError(Exception):
 
 
 class TransportError(Exception):
-    """No answer was had; another attempt may have one. The text is the system's, if anything."""
+    """No response arrived; another attempt may succeed. Its text quotes the operating system at most."""
 
 
 class ConnectTimeoutError(TransportError):
-    """There was no connection in time."""
+    """No connection could be made in time."""
 
 
 class ReadTimeoutError(TransportError):
-    """There was no more of an answer in time."""
+    """No more bytes of the response arrived in time."""
 
 
 class EndpointConnectionError(TransportError):
-    """There was no connection."""
+    """No connection could be made."""
 
 
 class SSLError(TransportError):
-    """TLS failed."""
+    """The TLS handshake failed, or the certificate isn't trusted."""
 
 
 class ConnectionClosedError(TransportError):
-    """The connection ended too early."""
+    """The connection ended before the response was complete."""
 
 
 class CredentialRetrievalError(Exception):
-    """The credentials could not be had now."""
+    """The container's endpoint gave no usable credentials."""

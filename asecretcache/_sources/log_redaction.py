@@ -1,63 +1,51 @@
-"""Keeps secret values and session tokens out of the SDK's DEBUG log, for our calls alone."""
+"""Keeps secret values and session tokens out of the SDK's DEBUG log, for this package's calls alone."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
-# Who logs what at DEBUG: parsers the answer's body; auth the canonical request, which holds the session token, and the
-# signature; endpoint the request with its headers; hooks the arguments of handlers; httpsession and utils exceptions
-# and metadata of credentials; client and credentials are there for what a later version may add. The same modules of
-# aiobotocore log under botocore's names today; not in every version.
+# At DEBUG, parsers logs response bodies; auth the canonical request with the session token, and the signature; endpoint
+# requests with their headers; hooks the arguments of handlers; httpsession and utils exceptions and the metadata of
+# credentials. The other modules are listed for what a later version may log. aiobotocore's modules log under botocore's
+# names today, but not in every version.
 _MODULES: Final = (
-    "auth",
-    "awsrequest",
-    "client",
-    "credentials",
-    "endpoint",
-    "hooks",
-    "httpchecksum",
-    "httpsession",
-    "parsers",
-    "retries.standard",
-    "retryhandler",
-    "tokens",
-    "utils",
-)
+    "auth awsrequest client credentials endpoint hooks httpchecksum httpsession parsers retries.standard retryhandler "
+    "tokens utils"
+).split()
 LOGGERS: Final = tuple(f"{package}.{module}" for package in ("botocore", "aiobotocore") for module in _MODULES)
 
-_ours: ContextVar[bool] = ContextVar("asecretcache.redacted", default=False)
+_is_redacted: ContextVar[bool] = ContextVar("asecretcache.is_redacted", default=False)
 
 
-class _Redaction(logging.Filter):
-    """Drops what is said below WARNING in the context of one of our calls; every other record passes."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or not _ours.get()
+def _is_loggable(record: logging.LogRecord) -> bool:
+    """Drop records below WARNING that are logged in the context of one of this package's calls."""
+    return record.levelno >= logging.WARNING or not _is_redacted.get()
 
 
-@functools.cache  # Once; at import it would make loggers that nobody may need, and take its time.
-def _install() -> None:
-    redaction = _Redaction()
+@functools.cache  # At import it would cost time, and create loggers that the process may never need.
+def _install_filter() -> None:
     for name in LOGGERS:
-        # A filter of a logger doesn't see what its children log, hence one for each.
-        logging.getLogger(name).addFilter(redaction)
+        # A logger's filter doesn't see the records of its children, so each logger needs one.
+        logging.getLogger(name).addFilter(_is_loggable)
 
 
 @contextmanager
 def redacted() -> Iterator[None]:
-    """Keep what is called inside, and the tasks it starts, out of the SDK's log.
+    """Keep calls made in this block, and the tasks that they start, out of the SDK's log.
 
-    botocore.history isn't covered: it records only after code of the process has enabled it and given it a handler
-    of its own, and it can't be told about single calls.
+    botocore.history isn't covered: it records only after the process has enabled it and added a handler of its own, and
+    it can't tell one call from another.
     """
-    _install()
-    token = _ours.set(True)
+    _install_filter()
+    token = _is_redacted.set(True)
     try:
         yield
     finally:
-        _ours.reset(token)
+        # The garbage collector ends the coroutine of a dead loop in another context, where there is nothing to reset.
+        with suppress(ValueError):
+            _is_redacted.reset(token)

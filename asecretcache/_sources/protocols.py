@@ -1,4 +1,4 @@
-"""The seam between the cache and whatever holds the secrets."""
+"""The protocols between the cache and a source of secrets."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from asecretcache._models import Secret, SecretRequest
 
 @runtime_checkable
 class SecretSource(Protocol):
-    """What a SecretCache fetches from.
+    """A source that a SecretCache fetches from.
 
-    The cache calls it from any loop and any thread, several fetches at a time, each in a task of its own that is
-    cancelled when nobody waits for it any more or ``fetch_timeout`` is over.
+    The cache calls it from any loop and any thread, with several fetches at a time. Each fetch runs in a task of its
+    own, which is cancelled when no caller waits for it any more or when ``fetch_timeout`` is over.
     """
 
     async def fetch(self, request: SecretRequest) -> Secret:
-        """Return the version that is asked for.
+        """Return the requested version of a secret.
 
         Raises:
-            SecretCacheError: a subclass that says why not. Anything else is shown to callers as a
-                SecretUnavailableError that doesn't carry it, because it might hold the value.
+            SecretCacheError: a subclass that says why the fetch failed. Callers see any other exception as a
+                SecretUnavailableError without a cause, because the exception might hold the value.
         """
         ...
 
     async def aclose(self) -> None:
-        """Release what the source holds; it isn't used afterwards."""
+        """Release all resources; the source isn't used afterwards."""
         ...
 
 
@@ -36,26 +36,27 @@ class BatchSource(SecretSource, Protocol):
     """A source that can fetch several secrets with one call, for a cache with ``batch=True``."""
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
-        """Return the current versions of at most 20 secrets, or the error of each that can't be had.
+        """Return the current version of each secret, or its error.
 
-        An id that is missing in what is returned is fetched by itself.
+        The cache fetches by itself each id that the result lacks.
 
-        Arguments:
-            secret_ids: names or ARNs, none twice.
+        Args:
+            secret_ids: at most 20 names or ARNs, without duplicates.
 
         Raises:
-            SecretUnavailableError: a time-out, no connection, an answer that makes no sense: each id gets it.
-            ConfigurationError: no call can succeed: each id gets it.
-            SecretCacheError: any other: the batch as a whole was refused, and each id is fetched by itself. After a
-                SecretAccessDeniedError no batch is tried again.
+            SecretUnavailableError: time-out, no connection or malformed response: every id gets this error.
+            CredentialsError: no call can succeed with these credentials: every id gets this error.
+            ConfigurationError: no call can succeed: every id gets this error.
+            SecretCacheError: any other: the batch as a whole was refused, and the cache fetches each id by itself.
+                After a SecretAccessDeniedError it doesn't try another batch.
         """
         ...
 
 
 @runtime_checkable
 class WarmableSource(Protocol):
-    """A source that has work to do before its first fetch, which an idle moment can take over."""
+    """A source that can do part of its work before the first fetch, such as imports."""
 
     async def warm(self) -> None:
-        """Do it now: import, load, connect. Idempotent; a later fetch does it if this was cancelled or failed."""
+        """Import, load and connect now. Idempotent; if it fails or is cancelled, a later fetch does the work."""
         ...

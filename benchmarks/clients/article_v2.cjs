@@ -1,8 +1,8 @@
-// The article's flow on aws-sdk v2: what the environment holds, else GetSecretValue; bootstrap stores it.
-// It is for one secret; here each secret has a variable of its own.
+// The article's flow on aws-sdk v2: the environment variable, else GetSecretValue; bootstrap stores the secret there.
+// The article is about one secret; here each secret has a variable of its own.
 const AWS = require("aws-sdk");
 
-// v2 knows no variable for the endpoint.
+// v2 reads no environment variable for the endpoint.
 const client = new AWS.SecretsManager({ endpoint: process.env.AWS_ENDPOINT_URL_SECRETS_MANAGER });
 
 async function getSecret(name) {
@@ -16,6 +16,7 @@ async function bootstrap(name) {
   process.env[`STORED_SECRET_${name}`] = await getSecret(name);
 }
 
+exports.statement = "await bootstrap(), then process.env";
 exports.get = async function get(name) {
   await bootstrap(name);
   return process.env[`STORED_SECRET_${name}`];

@@ -1,5 +1,5 @@
-// The article's flow on the v3 client: what the environment holds, else GetSecretValue; bootstrap stores it.
-// It is for one secret; here each secret has a variable of its own.
+// The article's flow on the v3 client: the environment variable, else GetSecretValue; bootstrap stores the secret there.
+// The article is about one secret; here each secret has a variable of its own.
 const { GetSecretValueCommand, SecretsManagerClient } = require("@aws-sdk/client-secrets-manager");
 
 const client = new SecretsManagerClient({});
@@ -15,6 +15,7 @@ async function bootstrap(name) {
   process.env[`STORED_SECRET_${name}`] = await getSecret(name);
 }
 
+exports.statement = "await bootstrap(), then process.env";
 exports.get = async function get(name) {
   await bootstrap(name);
   return process.env[`STORED_SECRET_${name}`];

@@ -1,4 +1,4 @@
-// @middy/secrets-manager as its documentation has it: the secrets are in the context before the handler runs.
+// @middy/secrets-manager as in its documentation: the secrets are in the context before the handler runs.
 import middy from "@middy/core";
 import secretsManager from "@middy/secrets-manager";
 
@@ -21,5 +21,6 @@ function handlerFor(names) {
 
 const context = () => ({ getRemainingTimeInMillis: () => 30_000 });
 
+export const statement = "a handler that middy wraps";
 export const get = async (name) => (await handlerFor([name])({}, context()))[name];
 export const getMany = (names) => handlerFor(names)({}, context());

@@ -1,4 +1,4 @@
-"""aioboto3 as its README has it: a session, and a client in ``async with``. It caches nothing."""
+"""aioboto3 as in its README: a session, and a client in ``async with``. It caches nothing."""
 
 from __future__ import annotations
 

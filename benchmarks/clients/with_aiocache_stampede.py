@@ -1,4 +1,4 @@
-"""aiocache around aioboto3, with the decorator that it has against stampedes."""
+"""aiocache around aioboto3, with its decorator against cache stampedes."""
 
 from __future__ import annotations
 

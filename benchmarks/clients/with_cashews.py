@@ -1,4 +1,4 @@
-"""cashews around aioboto3, with the lock that its documentation has for concurrent calls."""
+"""cashews around aioboto3, with the lock that its documentation recommends for concurrent calls."""
 
 from __future__ import annotations
 

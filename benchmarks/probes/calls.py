@@ -1,4 +1,7 @@
-"""Runs in a peer's environment: does one thing that the server then counts. calls.py CLIENT SCENARIO COUNT TTL."""
+"""Run one scenario, whose calls the server counts, and print how many reads or secrets it had, as JSON.
+
+Usage: calls.py CLIENT SCENARIO COUNT TTL. It runs in the client's environment.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def synchronous(client: Any, scenario: str, count: int, ttl: float) -> int:
 
 
 def in_threads(call: Callable[[], object], count: int) -> int:
-    """Call in so many threads at once, or in a hundred if there can't be more; return how many."""
+    """Call a function in this many threads at once, or in as many as can be started; return how many."""
     go = threading.Event()
 
     def work() -> None:
@@ -83,7 +86,7 @@ def in_threads(call: Callable[[], object], count: int) -> int:
 
 def main(module: str, scenario: str, count: str, ttl: str) -> None:
     client = importlib.import_module(module)
-    # Some decorators hide that what they return is awaited.
+    # By name: some decorators return functions that iscoroutinefunction doesn't recognize.
     run = synchronous if module in {"official", "powertools"} else asynchronous
     assert not (run is synchronous and inspect.iscoroutinefunction(client.get))
     print(json.dumps({"count": run(client, scenario, int(count), float(ttl))}))

@@ -1,6 +1,9 @@
-"""Runs in our environment: nanoseconds to store one more value when the store is full, by max_size. eviction.py ROUNDS.
+"""Print the nanoseconds of CPU to store one more value in a full store, by max_size, as JSON.
 
-A value is stored under a new id, each time; the baseline is the same in a store that never evicts.
+Usage: eviction.py ROUNDS. It runs in the environment of asecretcache.
+
+Each value is stored by a new key, so each evicts another. A value that was read since it was stored gets a second
+chance: it goes to the end of the queue once. The baseline is a store that never evicts.
 """
 
 from __future__ import annotations
@@ -9,33 +12,68 @@ import json
 import sys
 import time
 
-from asecretcache import Secret, SecretRequest
-from asecretcache._core.entries import Entry, Store
+from asecretcache import Secret
+from asecretcache._core.entries import Entry, EntryStore
 
 PUTS = 20_000
-SIZES = {"no eviction": 10_000_000, "16": 16, "1,024": 1_024, "65,536": 65_536}
+SIZES = (16, 1_024, 65_536)
 
 
-def nanoseconds(max_size: int) -> float:
-    store = Store(max_size)
+class Filling:
+    """A store that values are stored in, one after the other."""
 
-    def put(count: int, first: int) -> None:
-        for number in range(first, first + count):
-            secret = Secret(name="n", arn=f"arn:{number}", version_id="v", secret_string="v", fetched_at=0.0)
-            store.put(SecretRequest(f"s{number}"), Entry(secret, started=number, born=0.0, expires_at=1e9), 0.0)
+    def __init__(self, max_size: int) -> None:
+        self.store = EntryStore(max_size)
+        self.count = 0
 
-    filled = min(max_size, PUTS) if max_size > 1_000_000 else max_size
-    put(filled, 0)
-    began = time.perf_counter_ns()
-    put(PUTS, filled)
-    return (time.perf_counter_ns() - began) / PUTS
+    def put(self) -> None:
+        self.count += 1
+        secret = Secret(name="n", arn=f"arn:{self.count}", version_id="v", secret_string="v")
+        self.store.put(f"secret-{self.count}", Entry(secret, self.count, started_at=0.0, expires_at=1e9))
+
+    def read(self) -> None:
+        """Read the latest value, as SecretCache.get_secret does it."""
+        self.store.records[f"secret-{self.count}"].hits += 1
+
+    def fill(self, count: int, *, read: bool) -> None:
+        for _ in range(count):
+            self.put()
+            if read:
+                self.read()
+
+
+def stored(max_size: int, already: int, *, read: bool) -> float:
+    """Return the nanoseconds of one put; with ``read``, of one put and one read of its value."""
+    filling = Filling(max_size)
+    filling.fill(already, read=read)
+    began = time.process_time_ns()
+    filling.fill(PUTS, read=read)
+    return (time.process_time_ns() - began) / PUTS
+
+
+def longest(max_size: int) -> float:
+    """Return the nanoseconds of the one put that gives every stored value its second chance."""
+    filling = Filling(max_size)
+    filling.fill(max_size, read=True)
+    began = time.process_time_ns()
+    filling.put()
+    return time.process_time_ns() - began
 
 
 def main(rounds: int) -> None:
-    found: dict[str, list[float]] = {name: [] for name in SIZES}
-    for _ in range(rounds):
-        for name, size in SIZES.items():
-            found[name].append(nanoseconds(size))
+    found: dict[str, dict[str, list[float]]] = {}
+    for turn in range(rounds + 1):
+        for size in SIZES:
+            measured = {
+                "no eviction": stored(10_000_000, size, read=False),
+                "never read": stored(size, size, read=False),
+                "no eviction, read once": stored(10_000_000, size, read=True),
+                "read once": stored(size, size, read=True),
+                "longest": longest(size),
+            }
+            for name, value in measured.items():
+                if turn:
+                    found.setdefault(f"{size:,}", {}).setdefault(name, []).append(value)
     print(json.dumps(found))
 
 

@@ -1,8 +1,9 @@
-"""Starts a process and measures it: launch.py COMMAND ARGUMENT...
+"""Start a process and measure it.
 
-It prints the seconds to the first byte that the process writes and to its end, the CPU seconds of user and system, the
-peak memory in KiB, and the status. It is a process of its own, run without site, because in Linux the peak memory of a
-new process begins with that of the one that started it: so it is small.
+Usage: launch.py COMMAND ARGUMENT... It prints the seconds to the first byte that the process writes and to its end, its
+CPU seconds (user and system), its peak memory in KiB, and its exit status.
+
+It runs without site, to stay small: on Linux the peak memory of a new process begins with that of its parent.
 """
 
 import os
@@ -16,9 +17,9 @@ pid = os.posix_spawn(
 )
 os.close(writing)
 os.read(reading, 1)
-in_hand = time.perf_counter() - began
+has_secret = time.perf_counter() - began
 while os.read(reading, 4096):
     pass
 _, status, usage = os.wait4(pid, 0)
 ended = time.perf_counter() - began
-print(in_hand, ended, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, status)
+print(has_secret, ended, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, status)

@@ -1,6 +1,5 @@
-// What is measured in Node: the cold start, warm hits, and calls. node.cjs TASK CLIENT [ARGUMENT...]
+// Measures a client in Node: its cold start, warm reads or calls. Usage: node.cjs TASK CLIENT [ARGUMENT...]
 const { writeSync } = require("node:fs");
-const { performance } = require("node:perf_hooks");
 
 const [task, file, ...rest] = process.argv.slice(2);
 const NAME = "secret-0";
@@ -8,9 +7,11 @@ const names = (count) => Array.from({ length: count }, (_, number) => `secret-${
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 async function nanoseconds(get, count) {
-  const began = performance.now();
+  // CPU time, as in probes/hits.py.
+  const began = process.cpuUsage();
   for (let number = 0; number < count; number++) await get(NAME);
-  return ((performance.now() - began) * 1e6) / count;
+  const { user, system } = process.cpuUsage(began);
+  return ((user + system) * 1000) / count;
 }
 
 const tasks = {
@@ -19,19 +20,29 @@ const tasks = {
     writeSync(1, "!");
   },
 
-  async hits({ get }, [rounds, milliseconds]) {
+  // As probes/hits.py: pairs with a bare coroutine, the two swapped every other round.
+  async hits({ get, getMany, statement }, [rounds, milliseconds]) {
     const map = new Map([[NAME, "value"]]);
     const bare = async (key) => map.get(key);
-    const found = { bare: [], get: [] };
-    const candidates = { bare, get };
-    const counts = {};
-    for (const [name, candidate] of Object.entries(candidates)) {
+    const three = names(3);
+    const candidates = { "one secret": get };
+    if (getMany) candidates["three secrets"] = () => getMany(three);
+    const counted = async (candidate) => {
       await nanoseconds(candidate, 5000);
-      counts[name] = Math.max(100, Math.round((milliseconds * 1e6) / (await nanoseconds(candidate, 5000))));
+      return Math.max(100, Math.round((milliseconds * 1e6) / (await nanoseconds(candidate, 5000))));
+    };
+    const bareCount = await counted(bare);
+    const found = {};
+    for (const [what, candidate] of Object.entries(candidates)) {
+      const count = await counted(candidate);
+      const pair = { ns: [], bare: [] };
+      for (let round = 0; round < rounds; round++) {
+        if (round % 2) pair.ns.push(await nanoseconds(candidate, count));
+        pair.bare.push(await nanoseconds(bare, bareCount));
+        if (!(round % 2)) pair.ns.push(await nanoseconds(candidate, count));
+      }
+      found[what] = { [statement]: pair };
     }
-    for (let round = 0; round < rounds; round++)
-      for (const [name, candidate] of Object.entries(candidates))
-        found[name].push(await nanoseconds(candidate, counts[name]));
     console.log(JSON.stringify(found));
   },
 

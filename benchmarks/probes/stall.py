@@ -1,7 +1,9 @@
-"""Runs in a peer's environment: the longest stall of the event loop during a first fetch. stall.py CLIENT WHEN.
+"""Print the longest stall of the event loop during a first fetch, as JSON.
 
-The client is imported ``before`` the loop runs, as a module's own imports are, or ``within`` the fetch, as code does
-that wants to start soon. A task that ticks every millisecond sees how long the loop did nothing else.
+Usage: stall.py CLIENT WHEN. It runs in the client's environment.
+
+The client is imported ``before`` the loop runs, as at the top of a module, or ``within`` the fetch, as in a function
+whose import is lazy. A task that wakes every millisecond measures how long the loop ran nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ TICK = 0.001
 
 
 async def measure(module: str) -> tuple[float, float]:
-    """Return the longest time between two ticks beyond the tick, and the time of the whole fetch."""
+    """Return the longest delay of a tick and the time of the whole fetch, in seconds."""
     stalls = [0.0]
     ticking = asyncio.Event()
 
@@ -32,7 +34,7 @@ async def measure(module: str) -> tuple[float, float]:
     started = time.perf_counter()
     await importlib.import_module(module).get("secret-0")
     took = time.perf_counter() - started
-    await asyncio.sleep(2 * TICK)  # Let the ticker see a stall that lasted to the end.
+    await asyncio.sleep(2 * TICK)  # Let the ticker measure a stall that lasted to the end of the fetch.
     ticker.cancel()
     return max(stalls), took
 

@@ -1,4 +1,4 @@
-"""A client of Secrets Manager without the SDK: the methods that the sources call of it, and what they raise."""
+"""A client of Secrets Manager without the SDK. Its methods, responses and errors are those of the SDK's client."""
 
 from __future__ import annotations
 
@@ -8,182 +8,167 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
-from asecretcache._sources.direct.connection_pool import Connections
+from asecretcache._sources.direct.connection_pool import ConnectionPool
 from asecretcache._sources.direct.credentials import ContainerCredentials, environment_credentials
-from asecretcache._sources.direct.environment import PlainCase
+from asecretcache._sources.direct.environment import Settings
 from asecretcache._sources.direct.http_message import Request, Response
-from asecretcache._sources.direct.sigv4 import Credentials, authorization
-from asecretcache._sources.direct.tls import Trust
-from asecretcache._sources.exceptions import (
-    ClientError,
-    TransportError,
-)
-from asecretcache._sources.retry_quota import ATTEMPTS, Retries, pause, timeouts
+from asecretcache._sources.direct.sigv4 import Credentials, authorization_header
+from asecretcache._sources.direct.tls import TLSContextProvider
+from asecretcache._sources.exceptions import ClientError, TransportError
+from asecretcache._sources.retry_quota import ATTEMPTS, RetryQuota, attempt_timeouts, backoff
 
-_SERVICE: Final = "secretsmanager"
-_WHERE: Final = "AWS_EXECUTION_ENV"
-# Signatures are taken for five minutes; https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
-_SKEW: Final = 240.0
-_SKEWED: Final = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired")
+# AWS accepts a signature for five minutes: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+_MAX_CLOCK_SKEW: Final = 240.0
+_CLOCK_SKEW_CODES: Final = "InvalidSignatureException SignatureDoesNotMatch RequestTimeTooSkewed RequestExpired".split()
 
 
 class DirectClient:
-    """Signs and sends by itself, and answers and fails as the SDK's client does. It belongs to one loop.
+    """A client of one loop, and a context manager of itself.
 
-    It is a context manager of itself.
+    Args:
+        settings: region, server, CA bundle and where credentials are.
+        clock: the wall clock, by which requests are signed, connections grow old and credentials expire.
     """
 
-    def __init__(
-        self,
-        case: PlainCase,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._case = case
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
         self._clock = clock
-        trust = Trust(case.ca_bundle, is_regional=case.is_regional) if case.origin.tls else None
-        self._connections = Connections(case.origin, trust, clock=clock)
-        self._container = ContainerCredentials(*case.container, clock=clock) if case.container else None
-        self._found = environment_credentials()
-        self._retries = Retries()
-        self._skew = 0.0
+        self._clock_skew = 0.0
+        tls = None
+        if settings.origin.is_tls:
+            tls = TLSContextProvider(settings.ca_bundle, is_aws_endpoint=settings.is_aws_endpoint)
+        self._pool = ConnectionPool(settings.origin, tls, clock=clock)
+        self._container = ContainerCredentials(*settings.container, clock=clock) if settings.container else None
+        self._last_credentials = environment_credentials()
+        self._retry_quota = RetryQuota()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._connections.close():
-            # The loop's turn to close their sockets, which it may never have again.
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool.close():
+            # The sockets are closed in the next iteration of the loop, which may otherwise never come.
             await asyncio.sleep(0)
 
-    def detach_transports(self) -> Iterator[Any]:
-        """Let go of the connections and yield their transports, for who ends them where the loop can't."""
-        return self._connections.detach()
+    def abandon(self, *, abort: bool) -> None:
+        """Close the connections from outside of the loop, which doesn't run; see ``AbandonClient``."""
+        self._pool.abandon(abort=abort)
 
     async def get_secret_value(self, **arguments: str) -> dict[str, Any]:
-        """Return the answer in the SDK's shape; the keyword arguments are AWS's."""
-        return _typed(json.loads((await self._call("GetSecretValue", arguments)).body))
+        """Return the response in the SDK's form; the keyword arguments are AWS's."""
+        return _decode(json.loads((await self._call("GetSecretValue", arguments)).body))
 
     async def batch_get_secret_value(self, **arguments: Any) -> dict[str, Any]:
-        """Return one page of answers in the SDK's shape; the keyword arguments are AWS's."""
+        """Return one page of the response in the SDK's form; the keyword arguments are AWS's."""
         page = dict(json.loads((await self._call("BatchGetSecretValue", arguments)).body))
-        values = page.get("SecretValues")
-        page["SecretValues"] = [_typed(value) for value in values or ()]
+        page["SecretValues"] = [_decode(value) for value in page.get("SecretValues") or ()]
         return page
 
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Response:
         call = _Call(operation, json.dumps(arguments).encode(), _random_uuid())
-        attempt, paid, is_corrected = 1, 0, False
+        attempt, acquired, is_clock_corrected = 1, 0, False
         while True:
-            answer = await self._attempt(call, attempt)
-            if isinstance(answer, Response):
-                self._retries.refund(paid)
-                return answer
-            if not is_corrected and self._correct(answer):
-                is_corrected = True
+            result = await self._attempt(call, attempt)
+            if isinstance(result, Response):
+                self._retry_quota.release(acquired)
+                return result
+            if not is_clock_corrected and self._correct_clock(result):
+                is_clock_corrected = True
                 continue
-            paid = self._retries.pay(answer, attempt)
-            if not paid:
+            acquired = self._retry_quota.acquire(result, attempt)
+            if not acquired:
                 try:
-                    raise answer
+                    raise result
                 finally:
-                    del answer  # Its traceback holds this frame.
-            await asyncio.sleep(pause(attempt))
+                    del result  # Break the reference cycle: the error's traceback holds this frame.
+            await asyncio.sleep(backoff(attempt))
             attempt += 1
 
     async def _attempt(self, call: _Call, attempt: int) -> Response | ClientError | TransportError:
         credentials = await self._credentials()
-        connect_timeout, read_timeout = timeouts()
+        connect_timeout, read_timeout = attempt_timeouts()
         try:
-            response = await self._connections.send(
-                self._request(call, attempt, credentials), connect_timeout=connect_timeout, read_timeout=read_timeout
-            )
+            request = self._sign(call, attempt, credentials)
+            response = await self._pool.send(request, connect_timeout=connect_timeout, read_timeout=read_timeout)
         except TransportError as exc:
             return exc
-        return response if response.status < 300 else _refusal(response, call.operation)
+        return response if response.status < 300 else _client_error(response, call.operation)
 
     async def _credentials(self) -> Credentials:
         if self._container is not None:
             return await self._container.get()
-        # What the environment doesn't say any more is kept, as the SDK does.
-        self._found = environment_credentials() or self._found
-        assert self._found is not None  # Else it isn't the plain case.
-        return self._found
+        # Credentials that were removed from the environment are used on, as the SDK does.
+        self._last_credentials = environment_credentials() or self._last_credentials
+        assert self._last_credentials is not None  # resolve_settings has seen them.
+        return self._last_credentials
 
-    def _request(self, call: _Call, attempt: int, credentials: Credentials) -> Request:
+    def _sign(self, call: _Call, attempt: int, credentials: Credentials) -> Request:
         headers = {
-            "host": self._case.origin.header,
+            "host": self._settings.origin.host_header,
             "content-type": "application/x-amz-json-1.1",
-            "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock() + self._skew)),
+            "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock() + self._clock_skew)),
             "x-amz-target": f"secretsmanager.{call.operation}",
         }
         if credentials.token is not None:
             headers["x-amz-security-token"] = credentials.token
-        signature = authorization(
-            credentials,
-            region=self._case.region,
-            service=_SERVICE,
-            method="POST",
-            path="/",
-            query="",
-            headers=headers,
-            body=call.body,
+        request = Request("POST", "/", headers, call.body)
+        authorization = authorization_header(
+            credentials, request, region=self._settings.region, service="secretsmanager"
         )
         headers |= {
-            "authorization": signature,
+            "authorization": authorization,
             "accept-encoding": "identity",
             "content-length": str(len(call.body)),
             "user-agent": _user_agent(),
-            "amz-sdk-invocation-id": call.invocation,
+            "amz-sdk-invocation-id": call.invocation_id,
             "amz-sdk-request": f"attempt={attempt}; max={ATTEMPTS}",
-            **_trace(),
+            **_trace_header(),
         }
-        return Request("POST", "/", headers, call.body)
+        return request
 
-    def _correct(self, failure: ClientError | TransportError) -> bool:
-        """After a signature was refused: whether the server's clock is another, by which it signs from now on."""
-        if not isinstance(failure, ClientError) or failure.response["Error"]["Code"] not in _SKEWED:
+    def _correct_clock(self, failure: ClientError | TransportError) -> bool:
+        """After a signature was refused: sign by the server's clock from now on, if that differs by much.
+
+        Returns:
+            Whether it differs, so that another attempt makes sense.
+        """
+        if not isinstance(failure, ClientError) or failure.response["Error"]["Code"] not in _CLOCK_SKEW_CODES:
             return False
-        from email.utils import parsedate_to_datetime  # Seldom needed, and not cheap.
+        from email.utils import parsedate_to_datetime  # Seldom needed, and slow to import.
 
         date = failure.response["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         try:
             skew = parsedate_to_datetime(date).timestamp() - self._clock()
         except ValueError:
             return False
-        was, self._skew = self._skew, skew
-        return abs(skew - was) > _SKEW
+        old_skew, self._clock_skew = self._clock_skew, skew
+        return abs(skew - old_skew) > _MAX_CLOCK_SKEW
 
 
 class _Call(NamedTuple):
     operation: str
     body: bytes
-    invocation: str
+    invocation_id: str
 
 
-def _refusal(response: Response, operation: str) -> ClientError:
-    """Return the error that botocore's parser of the JSON protocol would make of an answer."""
-    answer: Any = {}
-    if response.status < 500 or (response.body and not response.body.startswith(b"<html>")):
-        try:
-            answer = json.loads(response.body or b"{}")
-        except ValueError:
-            answer = {}
-    if not isinstance(answer, dict):
-        answer = {}
-    code = answer.get("__type", str(response.status))
+def _client_error(response: Response, operation: str) -> ClientError:
+    """Return the error that botocore's parser of the JSON protocol makes of a response."""
+    document: Any = None
+    with suppress(ValueError):
+        document = json.loads(response.body)
+    if not isinstance(document, dict):
+        document = {}
+    code = document.get("__type", str(response.status))
     if isinstance(code, str):
-        # "aws.protocol#Code:http://..." is one of its forms.
+        # One of its forms is "aws.protocol#Code:http://...".
         code = code.partition(":")[0].rpartition("#")[2]
     return ClientError(
         {
-            "Error": {"Code": code, "Message": answer.get("message", answer.get("Message", ""))},
+            "Error": {"Code": code, "Message": document.get("message", document.get("Message", ""))},
             "ResponseMetadata": {
                 "HTTPStatusCode": response.status,
                 "HTTPHeaders": response.headers,
@@ -194,15 +179,12 @@ def _refusal(response: Response, operation: str) -> ClientError:
     )
 
 
-def _typed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with the types that the SDK gives to its fields; but a date is one only when it is asked for."""
-    typed = dict(record)
-    created, data = typed.get("CreatedDate"), typed.get("SecretBinary")
-    if created is not None:
-        typed["CreatedDate"] = float(created)
-    if data is not None:
-        typed["SecretBinary"] = binascii.a2b_base64(data)
-    return typed
+def _decode(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with the SDK's types, except that the date stays a number until it is read."""
+    decoded = dict(record)
+    if decoded.get("SecretBinary") is not None:
+        decoded["SecretBinary"] = binascii.a2b_base64(decoded["SecretBinary"])
+    return decoded
 
 
 def _random_uuid() -> str:
@@ -212,21 +194,22 @@ def _random_uuid() -> str:
 
 def _user_agent() -> str:
     version, implementation = ".".join(map(str, sys.version_info[:3])), sys.implementation.name
-    where = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in os.environ.get(_WHERE, ""))
+    environment = os.environ.get("AWS_EXECUTION_ENV", "")
+    environment = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in environment)
     return (
         f"asecretcache md/direct ua/2.1 os/{sys.platform} lang/python#{version} md/pyimpl#{implementation} "
-        + (f"exec-env/{where} " if where else "")
+        + (f"exec-env/{environment} " if environment else "")
         + "cfg/retry-mode#standard"
     )
 
 
-def _trace() -> dict[str, str]:
-    """Return the header by which Lambda notices functions that call each other in a circle."""
+def _trace_header() -> dict[str, str]:
+    """Return the header by which Lambda detects functions that call each other in a loop."""
     trace = os.environ.get("_X_AMZN_TRACE_ID")
     if not trace or "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
         return {}
     if not trace.replace("=", "").replace(";", "").replace("-", "").replace(":", "").isalnum() or not trace.isascii():
-        from urllib.parse import quote  # Not needed for what Lambda sets.
+        from urllib.parse import quote  # Not needed for the values that Lambda sets.
 
         trace = quote(trace, safe="-=;:+&[]{}\"',")
     return {"x-amzn-trace-id": trace}

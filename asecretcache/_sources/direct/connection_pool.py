@@ -1,79 +1,79 @@
-"""HTTP/1.1 to one server: connections of one event loop that are kept alive."""
+"""A pool of HTTP/1.1 connections to one server, which are kept alive."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from asecretcache._sources.direct.http_message import Answer, Request, Response, encoded
+from asecretcache._sources import exceptions as errors
+from asecretcache._sources.direct.http_message import Request, Response, encode_request
 from asecretcache._sources.direct.origin import Origin
-from asecretcache._sources.direct.tls import Trust
-from asecretcache._sources.exceptions import (
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from asecretcache._sources.loop_clients import MAX_IDLE, hush
-
-_STAGGER: Final = 0.25  # RFC 8305, section 8
+from asecretcache._sources.direct.tls import TLSContextProvider
+from asecretcache._sources.loop_clients import MAX_IDLE
+from asecretcache._sources.sdk.patches import close_transport
 
 
-class UnansweredError(ConnectionClosedError):
-    """It ended before the first byte of an answer: if it was idle, it had perhaps been dead for long."""
+class NoResponseError(errors.ConnectionClosedError):
+    """The connection ended before the first byte of a response. If it was idle, it may have been dead before."""
 
 
-class Connections:
-    """The connections to one server. They belong to one loop."""
+class ConnectionPool:
+    """The connections to one server; it belongs to one loop.
 
-    def __init__(self, origin: Origin, trust: Trust | None, *, clock: Callable[[], float]) -> None:
+    Args:
+        origin: the server.
+        tls: provides the TLS context; None for plain HTTP.
+        clock: the wall clock, by which idle connections grow old.
+    """
+
+    def __init__(self, origin: Origin, tls: TLSContextProvider | None, *, clock: Callable[[], float]) -> None:
         self._origin = origin
-        self._trust = trust
+        self._tls = tls
         self._clock = clock
         self._open: set[_Connection] = set()
         self._idle: list[_Connection] = []
 
     async def send(self, request: Request, *, connect_timeout: float, read_timeout: float) -> Response:
-        """Return the answer to a request that may be sent twice.
+        """Return the response to a request, which must be one that may be sent twice.
 
-        Arguments:
-            connect_timeout: seconds for all of a connection's set-up.
-            read_timeout: seconds for each wait for more of the answer.
+        Args:
+            request: the request.
+            connect_timeout: seconds for making a connection, with its TLS handshake.
+            read_timeout: seconds for each wait for more bytes of the response.
 
         Raises:
-            TransportError: a subclass that says why there is none.
-            ValueError: the request has what no header can hold.
+            TransportError: a subclass that says why there is no response.
+            ValueError: a header has a character that it must not have.
         """
-        connection = self._take()
+        connection = self._take_idle()
         if connection is not None:
-            with suppress(UnansweredError):
+            with suppress(NoResponseError):
                 return await self._exchange(connection, request, read_timeout)
-            # What was idle as long is as dead.
+            # The other idle connections are likely to be dead for the same reason.
             self.close()
         return await self._exchange(await self._connect(connect_timeout), request, read_timeout)
 
     def close(self) -> bool:
-        """Close what is idle; say whether that was anything."""
-        was_open = bool(self._idle)
+        """Close the idle connections and return whether there were any."""
+        had_idle = bool(self._idle)
         while self._idle:
             self._drop(self._idle.pop())
-        return was_open
+        return had_idle
 
-    def detach(self) -> Iterator[Any]:
-        """Let go of all connections and yield their transports, which are the caller's to end."""
+    def abandon(self, *, abort: bool) -> None:
+        """Close all connections from outside of the loop, which doesn't run; see ``AbandonClient``."""
         self._idle.clear()
         while self._open:
-            yield self._open.pop().transport
+            close_transport(self._open.pop().transport, abort=abort)
 
-    def _take(self) -> _Connection | None:
-        """Return the connection that was used last, or None; too old ones are dropped."""
+    def _take_idle(self) -> _Connection | None:
+        """Return the idle connection that was used last, or None; drop those that are closed or too old."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_over and 0 <= self._clock() - connection.used_at <= MAX_IDLE:
+            if not connection.is_closed and 0 <= self._clock() - connection.used_at <= MAX_IDLE:
                 return connection
             self._drop(connection)
         return None
@@ -81,50 +81,48 @@ class Connections:
     async def _connect(self, seconds: float) -> _Connection:
         try:
             async with asyncio.timeout(seconds):
-                return await self._connect_trusting()
+                return await self._connect_with_tls()
         except TimeoutError as exc:
-            raise ConnectTimeoutError(f"no connection to {self._origin.header} in {seconds:g} s") from exc
+            raise errors.ConnectTimeoutError(f"no connection to {self._origin.host_header} in {seconds:g} s") from exc
         except ssl.SSLError as exc:
-            raise SSLError(f"no trust in {self._origin.header}: {exc}") from exc
+            raise errors.SSLError(f"no TLS connection to {self._origin.host_header}: {exc}") from exc
         except OSError as exc:
-            raise EndpointConnectionError(f"no connection to {self._origin.header}: {exc}") from exc
+            raise errors.EndpointConnectionError(f"no connection to {self._origin.host_header}: {exc}") from exc
 
-    async def _connect_trusting(self) -> _Connection:
-        if self._trust is None:
-            return await self._connect_with(None)
+    async def _connect_with_tls(self) -> _Connection:
+        if self._tls is None:
+            return await self._open_connection(None)
+        context = await self._tls.context()
         try:
-            return await self._connect_with(await self._trust.context())
+            return await self._open_connection(context)
         except ssl.SSLCertVerificationError:
-            if not self._trust.widen():
+            if not self._tls.widen(context):
                 raise
-        return await self._connect_with(await self._trust.context())
+        return await self._open_connection(await self._tls.context())
 
-    async def _connect_with(self, context: ssl.SSLContext | None) -> _Connection:
+    async def _open_connection(self, context: ssl.SSLContext | None) -> _Connection:
         loop = asyncio.get_running_loop()
-        # uvloop has no such argument: it tries one address after another.
-        race: dict[str, Any] = {"happy_eyeballs_delay": _STAGGER} if isinstance(loop, asyncio.BaseEventLoop) else {}
+        # uvloop has no such argument: it tries one address after the other.
+        options: Any = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}  # RFC 8305
         _, connection = await loop.create_connection(
-            _Connection, self._origin.host, self._origin.port, ssl=context, **race
+            _Connection, self._origin.host, self._origin.port, ssl=context, **options
         )
         self._open.add(connection)
         return connection
 
     async def _exchange(self, connection: _Connection, request: Request, read_timeout: float) -> Response:
         try:
-            response = await connection.exchange(request, read_timeout)
+            return await connection.exchange(request, read_timeout)
         except TimeoutError:
-            self._drop(connection)
-            raise ReadTimeoutError(f"no answer from {self._origin.header} in {read_timeout:g} s") from None
-        except BaseException:
-            # Also when it is cancelled: half of an answer may be on its way.
-            self._drop(connection)
-            raise
-        if connection.is_over:
-            self._drop(connection)
-        else:
-            connection.used_at = self._clock()
-            self._idle.append(connection)
-        return response
+            raise errors.ReadTimeoutError(
+                f"no response from {self._origin.host_header} in {read_timeout:g} s"
+            ) from None
+        finally:
+            if connection.is_closed:
+                self._drop(connection)
+            else:
+                connection.used_at = self._clock()
+                self._idle.append(connection)
 
     def _drop(self, connection: _Connection) -> None:
         self._open.discard(connection)
@@ -132,65 +130,63 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, and the one task that uses it at a time."""
+    """One connection, used by one task at a time."""
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._answer: Answer | None = None
+        self._response: Response | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self.is_over = False
+        self.is_closed = False
         self.used_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.is_complete:
-            # Nobody asked: it must not become the answer to the next request.
+        if self._response is None or self._response.is_complete:
+            # Bytes that no request asked for must not become the next response.
             self.abort()
             return
-        self._answer.feed(data)
+        self._response.feed(data)
         self._wake()
 
     def eof_received(self) -> None:
-        self._end()
+        self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        self._end()
+        self.is_closed = True
+        if self._response is not None:
+            self._response.feed_eof()
+        self._wake()
 
     def abort(self) -> None:
-        """End it now, without a word to the other side: nobody waits for that."""
-        self.is_over = True
+        """Close the connection now, without waiting for the peer."""
+        self.is_closed = True
         if self._loop.is_closed():
-            hush(self.transport, abort=True)
+            close_transport(self.transport, abort=True)
         else:
             self.transport.abort()
 
     async def exchange(self, request: Request, read_timeout: float) -> Response:
-        """Send the request and return the answer; the caller ends the connection on any error."""
-        self._answer = answer = Answer()
+        """Send a request and return the response. Unless another one can follow, ``is_closed`` is True afterwards."""
+        self._response = response = Response()
         try:
-            self.transport.write(encoded(request))
-            while not (answer.is_complete or answer.is_broken or self.is_over):
+            self.transport.write(encode_request(request))
+            while not (response.is_complete or response.is_malformed or self.is_closed):
                 self._waiter = self._loop.create_future()
                 async with asyncio.timeout(read_timeout):
                     await self._waiter
         finally:
-            self._answer = None
-            answer.close()
-        if not answer.is_complete:
-            raise ConnectionClosedError if answer.has_begun else UnansweredError
-        self.is_over = self.is_over or answer.is_last
-        return answer.response()
-
-    def _end(self) -> None:
-        self.is_over = True
-        if self._answer is not None:
-            self._answer.end()
-        self._wake()
+            self._response = None
+            response.close()
+            # Also if it was cancelled or timed out: the rest of the response may still arrive.
+            self.is_closed = self.is_closed or response.is_last or not response.is_complete
+        if not response.is_complete:
+            raise errors.ConnectionClosedError if response.received else NoResponseError
+        return response
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

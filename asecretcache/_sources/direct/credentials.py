@@ -1,4 +1,4 @@
-"""Credentials that need no SDK: of the environment, and of a container's endpoint."""
+"""Credentials that are found without the SDK: in the environment, and at a container's endpoint."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from asecretcache._sources.direct.connection_pool import Connections
-from asecretcache._sources.direct.http_message import Request
+from asecretcache._sources.direct.connection_pool import ConnectionPool
+from asecretcache._sources.direct.http_message import Request, Response
 from asecretcache._sources.direct.origin import Origin
 from asecretcache._sources.direct.sigv4 import Credentials
 from asecretcache._sources.exceptions import CredentialRetrievalError, TransportError
 
-# As botocore has them: seconds before the end at which renewing is tried, and at which it must succeed; and how.
-_ADVISORY: Final = 15 * 60.0
-_MANDATORY: Final = 10 * 60.0
+# The values are botocore's. Seconds before the expiry from which renewing is tried, and from which it must succeed.
+_ADVISORY_REFRESH: Final = 15 * 60.0
+_MANDATORY_REFRESH: Final = 10 * 60.0
 _ATTEMPTS: Final = 3
-_PAUSE: Final = 1.0
+_RETRY_DELAY: Final = 1.0
 _TIMEOUT: Final = 2.0
 
 
 def environment_credentials() -> Credentials | None:
-    """Return what the environment says now, or None if it doesn't."""
-    environment = os.environ
-    access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if not access_key or not secret_key:
-        return None
-    token = environment.get("AWS_SECURITY_TOKEN") or environment.get("AWS_SESSION_TOKEN")
-    return Credentials(access_key, secret_key, token or None)
+    """Return the credentials that the environment variables have now, or None if a key is missing."""
+    access_key, secret_key = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    token = os.environ.get("AWS_SECURITY_TOKEN") or os.environ.get("AWS_SESSION_TOKEN")
+    return Credentials(access_key, secret_key, token or None) if access_key and secret_key else None
 
 
 class ContainerCredentials:
-    """The credentials that ECS, EKS and Lambda SnapStart serve over HTTP, kept until they end. Belongs to one loop.
+    """The credentials that ECS, EKS and Lambda SnapStart serve over HTTP, kept until they expire.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+
+    It belongs to one loop.
+
+    Args:
+        origin: the server.
+        target: the path and query of the credentials.
+        clock: the wall clock, by which they expire.
     """
 
     def __init__(self, origin: Origin, target: str, *, clock: Callable[[], float]) -> None:
@@ -43,82 +47,65 @@ class ContainerCredentials:
         self._target = target
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._found: Credentials | None = None
-        self._ends_at = 0.0
+        self._credentials: Credentials | None = None
+        self._expires_at = float("-inf")
 
     async def get(self) -> Credentials:
-        """Return them, fetched now if they are about to end.
+        """Return the credentials, fetched now if they expire soon.
 
         Raises:
-            CredentialRetrievalError: there are none that could be used.
+            CredentialRetrievalError: there are no usable ones.
         """
-        # While somebody renews them the others use what there is.
-        if self._found is None or self._left() < (_MANDATORY if self._lock.locked() else _ADVISORY):
+        # While one caller renews them, the others use the old ones as long as they may.
+        limit = _MANDATORY_REFRESH if self._lock.locked() else _ADVISORY_REFRESH
+        if self._seconds_left() < limit:
             async with self._lock:
-                if self._found is None or self._left() < _ADVISORY:
+                if self._seconds_left() < _ADVISORY_REFRESH:
                     await self._renew()
-        assert self._found is not None
-        return self._found
+        assert self._credentials is not None
+        return self._credentials
 
-    def _left(self) -> float:
-        return self._ends_at - self._clock()
+    def _seconds_left(self) -> float:
+        return self._expires_at - self._clock()
 
     async def _renew(self) -> None:
-        headers = self._headers()
         for attempt in range(_ATTEMPTS):
             if attempt:
-                await asyncio.sleep(_PAUSE)
-            if await self._fetch(headers):
+                await asyncio.sleep(_RETRY_DELAY)
+            if await self._fetch():
                 return
-        if self._found is None or self._left() < _MANDATORY:
+        if self._seconds_left() < _MANDATORY_REFRESH:
             raise CredentialRetrievalError
 
-    def _headers(self) -> _Headers:
-        headers = _Headers({"host": self._origin.header, "accept": "application/json"})
+    async def _fetch(self) -> bool:
+        """Fetch the credentials once and return whether that worked."""
+        pool = ConnectionPool(self._origin, None, clock=self._clock)
         try:
-            path = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-            if path is not None:
-                with open(path, encoding="utf-8") as file:
-                    headers["authorization"] = file.read()
-            elif "AWS_CONTAINER_AUTHORIZATION_TOKEN" in os.environ:
-                headers["authorization"] = os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-        except (OSError, ValueError):
-            headers["authorization"] = "\n"
-        if any(end in headers.get("authorization", "") for end in "\r\n"):
-            headers.clear()
-        if headers:
-            return headers
-        raise CredentialRetrievalError
-
-    async def _fetch(self, headers: _Headers) -> bool:
-        """Fetch them once and say whether that worked."""
-        connections = Connections(self._origin, None, clock=self._clock)
-        try:
-            response = await connections.send(
-                Request("GET", self._target, headers), connect_timeout=_TIMEOUT, read_timeout=_TIMEOUT
-            )
-            return response.status == 200 and self._take(response.body)
-        except (TransportError, ValueError, LookupError, TypeError):
+            response = await pool.send(self._request(), connect_timeout=_TIMEOUT, read_timeout=_TIMEOUT)
+            return response.status == 200 and self._take(response)
+        except (TransportError, OSError, ValueError, LookupError, TypeError):
             return False
         finally:
-            connections.close()
+            pool.close()
 
-    def _take(self, body: bytes) -> bool:
-        from datetime import datetime  # In 3.11 it takes 2 ms, which who needs no container is spared.
+    def _request(self) -> Request:
+        headers = {"host": self._origin.host_header, "accept": "application/json"}
+        path = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+        if path is not None:
+            with open(path, encoding="utf-8") as file:
+                headers["authorization"] = file.read()
+        elif "AWS_CONTAINER_AUTHORIZATION_TOKEN" in os.environ:
+            headers["authorization"] = os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
+        return Request("GET", self._target, headers)
 
-        answer = json.loads(body)
-        ends_at = datetime.fromisoformat(answer["Expiration"]).timestamp()
-        if ends_at <= self._clock():
+    def _take(self, response: Response) -> bool:
+        """Keep the credentials of a response and return whether they are usable."""
+        from datetime import datetime  # Only containers need it: its import takes 2 ms on 3.11.
+
+        document = json.loads(response.body)
+        expires_at = datetime.fromisoformat(document["Expiration"]).timestamp()
+        keys = (document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
+        if expires_at <= self._clock() or not all(isinstance(key, str) and key for key in keys):
             return False
-        found = Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
-        if not all(isinstance(part, str) and part for part in found):
-            return False
-        self._found, self._ends_at = found, ends_at
+        self._credentials, self._expires_at = Credentials(*keys), expires_at
         return True
-
-
-class _Headers(dict[str, str]):
-    """They hold a token; the repr doesn't show it."""
-
-    def __repr__(self) -> str:
-        return "<headers>"

@@ -1,4 +1,4 @@
-"""Whom TLS connections trust: exactly whom the SDK would trust, or fewer."""
+"""TLS contexts that trust the authorities that the SDK would trust, or fewer."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import os
 import ssl
 from typing import Final
 
-_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
-# The roots under which AWS's endpoints are (https://www.amazontrust.com/repository/), as the labels in certifi's and
-# botocore's bundles have them.
-_LABELS: Final = (b'# Label: "Amazon Root CA ', b'# Label: "Starfield Services Root ')
-# Some ten certificates: to parse them takes less time than to start a thread for it.
-_SMALL: Final = 32 * 2**10
+# The roots of AWS's endpoints (https://www.amazontrust.com/repository/), as they are labelled in the bundles of certifi
+# and botocore.
+_AMAZON_LABELS: Final = (b"Amazon Root CA ", b"Starfield Services Root ")
+# About ten certificates. Parsing so few takes less time than starting a thread.
+_SMALL_BUNDLE: Final = 32 * 2**10
 
 
-class Trust:
-    """The TLS context of one client.
+class TLSContextProvider:
+    """Provides the TLS context of one client.
 
-    The SDK trusts AWS_CA_BUNDLE, else REQUESTS_CA_BUNDLE, else certifi's bundle, else botocore's own; never the
-    system's store, nor SSL_CERT_FILE. So does this. To parse a bundle of all the world's authorities takes longer than
-    all else that a first call does, so for AWS's own endpoint only Amazon's are taken from it at first; if a
-    certificate isn't from one of these, the whole bundle is.
+    The SDK trusts AWS_CA_BUNDLE, else REQUESTS_CA_BUNDLE, else certifi's bundle, else botocore's; never the system's
+    store or SSL_CERT_FILE. So does this class. Parsing a bundle of all public authorities takes longer than all the
+    rest of a first call. So for AWS's own endpoint the first context trusts only Amazon's certificates in the bundle,
+    and the next one the whole bundle, if a certificate wasn't trusted.
+
+    Args:
+        bundle: the path of the bundle that the user has set, or None.
+        is_aws_endpoint: whether the client connects to AWS's own endpoint.
     """
 
-    def __init__(self, bundle: str | None, *, is_regional: bool) -> None:
+    def __init__(self, bundle: str | None, *, is_aws_endpoint: bool) -> None:
         self._bundle = bundle
-        self._is_narrow = is_regional and bundle is None
+        self._is_narrow = is_aws_endpoint and bundle is None
         self._lock = asyncio.Lock()
         self._context: ssl.SSLContext | None = None
 
     async def context(self) -> ssl.SSLContext:
-        """Return the context, made by the first who asks, in a thread if that takes long.
+        """Return the context; the first caller makes it, in a thread if that takes long.
 
         Raises:
             OSError: the bundle can't be read.
@@ -41,32 +44,37 @@ class Trust:
                 path = self._bundle or default_bundle()
                 roots = _amazon_roots(path) if self._is_narrow else ""
                 if roots or _is_small(path):
-                    self._context = _context(path, roots)
+                    self._context = make_context(path, roots)
                 else:
-                    self._context = await asyncio.get_running_loop().run_in_executor(None, _context, path, roots)
+                    self._context = await asyncio.get_running_loop().run_in_executor(None, make_context, path, roots)
             return self._context
 
-    def widen(self) -> bool:
-        """After a certificate wasn't trusted: say whether the next context trusts more."""
-        was_narrow, self._is_narrow = self._is_narrow, False
-        if was_narrow:
+    def widen(self, failed: ssl.SSLContext) -> bool:
+        """After a certificate wasn't trusted: return whether the next context trusts more authorities than this one.
+
+        Args:
+            failed: the context of the connection; several connections may fail at the same time.
+        """
+        if self._is_narrow and self._context is failed:
+            self._is_narrow = False
             self._context = None
-        return was_narrow
+        return self._context is not failed
 
 
-def _is_small(path: str) -> bool:
-    return os.path.getsize(path) <= _SMALL
-
-
-def _context(path: str, roots: str) -> ssl.SSLContext:
+def make_context(path: str, roots: str) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of ``roots``, or those of the bundle if there are none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(None if roots else path, cadata=roots or None)
     return context
 
 
+def _is_small(path: str) -> bool:
+    return os.path.getsize(path) <= _SMALL_BUNDLE
+
+
 def default_bundle() -> str:
-    """Return the path of certifi's bundle, or where that isn't installed botocore's, without an import of either."""
-    import importlib.util  # Only who has no bundle of his own needs it.
+    """Return the path of certifi's bundle, or of botocore's if certifi isn't installed. It imports neither."""
+    import importlib.util  # Not needed where a bundle is set.
 
     for package in ("certifi", "botocore"):
         spec = importlib.util.find_spec(package)
@@ -74,21 +82,15 @@ def default_bundle() -> str:
             path = os.path.join(folder, "cacert.pem")
             if os.path.isfile(path):
                 return path
-    # Distributions point their certifi to a bundle of their own.
+    # The certifi of some Linux distributions uses the system's bundle and has none of its own.
     from certifi import where
 
     return where()
 
 
 def _amazon_roots(path: str) -> str:
-    """Return the certificates that have one of the labels; none, if there are no labels."""
+    """Return the parts of the bundle that are labelled as Amazon's certificates; "" if there are none."""
     with open(path, "rb") as file:
-        pem = file.read()
-    found = []
-    for label in _LABELS:
-        position = pem.find(label)
-        while position >= 0:
-            begin, end = pem.find(_BEGIN, position), pem.find(_END, position) + len(_END)
-            found.append(pem[begin:end])
-            position = pem.find(label, end)
-    return b"\n".join(found).decode("ascii", "replace")
+        parts = file.read().split(b'# Label: "')
+    # Between certificates there are comments, which may have characters that aren't ASCII.
+    return b"".join(part for part in parts if part.startswith(_AMAZON_LABELS)).decode("ascii", "ignore")

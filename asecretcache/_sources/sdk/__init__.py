@@ -1,1 +1,1 @@
-"""The source over the AWS SDK, aiobotocore."""
+"""The source over the AWS SDK."""

@@ -1,191 +1,141 @@
-"""Clients of the SDK: what of it is imported and loaded, and when."""
+"""Makes clients of the SDK, and imports and loads what they need in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._sources.loop_clients import mended
-from asecretcache._sources.retry_quota import ATTEMPTS, timeouts
-
-_SERVICE: Final = "secretsmanager"
+from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
+from asecretcache._sources.sdk.patches import SERVICE, PatchedClient, patch_loader, patch_session
 
 
-class SdkClients:
-    """Makes clients, after it has imported the SDK and loaded its models off the loop.
+class SdkClientFactory:
+    """Makes clients of the SDK.
 
-    Unless the user gave a session, each client has one of its own. Credentials that are refreshed hold a lock of their
-    loop, which a loop that dies never releases; and those found before a snapshot was taken aren't those of its clones.
+    Unless the user gives a session, each client has a session of its own: credentials that are being refreshed hold a
+    lock of their loop, which a loop that dies never releases, and credentials found before a snapshot aren't those of
+    its clones.
+
+    Args:
+        session: an ``aioboto3.Session`` or None.
+        region_name: the region or None.
+        endpoint_url: the endpoint or None.
+        config: a ``botocore.config.Config``, an ``AioConfig`` or None.
 
     Raises:
-        ConfigurationError: an argument isn't valid.
+        ConfigurationError: an argument is not valid.
     """
 
     def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
-        _check_session(session)
-        _check_addresses(region_name, endpoint_url)
-        if config is not None and "Config" not in (kind.__name__ for kind in type(config).__mro__):
-            raise ConfigurationError("config= is a botocore.config.Config or an aiobotocore.config.AioConfig")
-        self._given = session
-        self._spares: list[Any] = []
-        self._loader: Any = None
-        self._where = {"region_name": region_name, "endpoint_url": endpoint_url}
+        _check_arguments(session, region_name, endpoint_url, config)
+        self._user_session = session
         self._config = config
+        self._location = {"region_name": region_name, "endpoint_url": endpoint_url}
+        self._loader: Any = None
+        self._spare_sessions: list[Any] = []
 
-    def open(self) -> _Opening:
+    def open(self) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a new client."""
-        return _Opening(self.client)
+        return _DeferredContext(self._create)
 
-    async def client(self) -> AbstractAsyncContextManager[Any]:
+    def prepare(self) -> None:
+        """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time."""
+        if self._user_session is None:
+            session = _new_session()
+            patch_loader(session.get_component("data_loader"))
+            self._spare_sessions.append(session)
+        else:
+            session = self._user_session._session
+        loader = session.get_component("data_loader")
+        with suppress(Exception):  # A model that a version of the SDK lacks is loaded when it is needed.
+            for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+                loader.load_data(name)
+            for kind in ("service-2", "endpoint-rule-set-1"):
+                loader.load_service_model(SERVICE, kind)
+        self._loader = loader
+
+    async def _create(self) -> Any:
         """Return the SDK's own context manager of a client."""
         if self._loader is None:
-            # asyncio's own, since anyio's thread support takes some milliseconds to import. Who is cancelled meanwhile
-            # leaves the thread to its work, which the next one finds done.
-            await asyncio.to_thread(self._prepare)
-        arguments = {**self._where, "config": self._settings()}
-        if self._given is not None:
-            return _Mended(self._given.client(_SERVICE, **arguments))
-        made: AbstractAsyncContextManager[Any] = self._session().create_client(_SERVICE, **arguments)
-        return made
+            # Not by anyio, whose thread support takes some milliseconds to import. If this is cancelled, the thread
+            # goes on, and a later call finds its work done.
+            await asyncio.to_thread(self.prepare)
+        arguments = {**self._location, "config": self._merged_config()}
+        if self._user_session is not None:
+            return PatchedClient(self._user_session.client(SERVICE, **arguments))
+        return self._take_session().create_client(SERVICE, **arguments)
 
-    def _session(self) -> Any:
-        # Two threads may be here at a time, and must not get the same one.
+    def _take_session(self) -> Any:
+        # Not "if there is one": another thread may take it in between.
         with suppress(IndexError):
-            return self._spares.pop()
+            return self._spare_sessions.pop()
         session = _new_session()
         session.register_component("data_loader", self._loader)
         return session
 
-    def _settings(self) -> Any:
-        from aiobotocore.config import AioConfig  # 0.3 s of a cold start, so not before it is needed
+    def _merged_config(self) -> Any:
+        from aiobotocore.config import AioConfig  # Imported in a thread by now.
 
-        connect_timeout, read_timeout = timeouts()
-        ours = AioConfig(
+        connect_timeout, read_timeout = attempt_timeouts()
+        config = AioConfig(
             getattr(self._config, "connector_args", None),
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
-            # Stated because SDK versions differ in their default.
+            # Set explicitly, because the default differs between versions of the SDK.
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            parameter_validation=True,
             tcp_keepalive=True,
             user_agent_extra="asecretcache",
         )
-        return ours if self._config is None else ours.merge(self._config)
-
-    def _prepare(self) -> None:
-        """Do what would block the loop: imports and models. It runs in a thread, perhaps in two at a time."""
-        session = _new_session() if self._given is None else self._given._session
-        loader = session.get_component("data_loader")
-        if self._given is None:
-            _lighten(loader)
-        with suppress(Exception):  # A part that a version of the SDK lacks is loaded when it is wanted.
-            _load_models(loader)
-        if self._given is None:
-            self._spares.append(session)
-        self._loader = loader
+        return config if self._config is None else config.merge(self._config)
 
 
-class _Opening:
-    """A context manager that isn't a generator: see ``_client``, which allows one per client."""
+class _DeferredContext:
+    """An async context manager that a coroutine makes.
 
-    def __init__(self, make: Callable[[], Awaitable[AbstractAsyncContextManager[Any]]]) -> None:
-        self._make = make
+    It isn't a generator, because LoopClient wraps it into one: see ``_lifetime_of`` there.
+    """
+
+    def __init__(self, create: Callable[[], Awaitable[Any]]) -> None:
+        self._create = create
 
     async def __aenter__(self) -> Any:
-        self._inner = await self._make()
-        return await self._inner.__aenter__()
+        self._context = await self._create()
+        return await self._context.__aenter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._inner.__aexit__(kind, error, trace)
-
-
-class _Mended:
-    """The SDK's context manager of a client, which is mended before anybody has it."""
-
-    def __init__(self, inner: AbstractAsyncContextManager[Any]) -> None:
-        self._inner = inner
-
-    async def __aenter__(self) -> Any:
-        return mended(await self._inner.__aenter__())
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._inner.__aexit__(kind, error, trace)
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._context.__aexit__(*exc_info)
 
 
 def _new_session() -> Any:
-    """Return what is inside of a new aioboto3.Session: the rest of it, and boto3, would only be imported."""
+    """Return the session that a new aioboto3.Session has inside: importing aioboto3 and boto3 would only cost time."""
     from aiobotocore.session import AioSession
 
     session = AioSession()
-    create = session.create_client
-    # Also those clients that it makes for itself, to get credentials with: of STS and of single sign-on.
-    session.create_client = lambda *args, **kwargs: _Mended(create(*args, **kwargs))
+    patch_session(session)
     return session
 
 
-class _AnyService(list[str]):
-    """A list of services that says of each that it is in it: of one that isn't, no model is found right after."""
-
-    def __contains__(self, _name: object) -> bool:
-        return True
-
-
-def _lighten(loader: Any) -> None:
-    """Spare a session's loader what it does in vain: to search for all services, of which it is asked for one, and to
-    put models in order, which they have anyway.
-    """
-    with suppress(AttributeError):  # A version that lacks it searches, or reads as before.
-        loader.list_available_services = lambda type_name: _AnyService([_SERVICE])  # noqa: ARG005  # it is a keyword
-        loader.file_loader.load_file = _read_model
-
-
-def _read_model(path: str) -> Any:
-    """Return a file of the SDK's as plain dicts: ordered ones take twice the time, 20 ms for the list of endpoints."""
-    import gzip
-    import json
-
-    for suffix, open_file in ((".json", open), (".json.gz", gzip.open)):
-        if os.path.isfile(path + suffix):
-            with open_file(path + suffix, "rb") as file:
-                return json.loads(file.read())
-    return None
-
-
-def _load_models(loader: Any) -> None:
-    """Have a session's loader read and parse what the making of a client asks it for."""
-    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
-        loader.load_data(name)
-    for kind in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model(_SERVICE, kind)
-
-
-def _check_session(session: Any) -> None:
+def _check_arguments(session: Any, region_name: Any, endpoint_url: Any, config: Any) -> None:
+    """Raise ConfigurationError for an argument that can't be right; the SDK isn't imported for that."""
     packages = {kind.__module__.partition(".")[0] for kind in type(session).__mro__}
     if session is not None and "aioboto3" not in packages:
-        raise ConfigurationError("session= is an aioboto3.Session; for another kind of client give client_factory=")
-
-
-def _check_addresses(region_name: Any, endpoint_url: Any) -> None:
+        raise ConfigurationError("session= must be an aioboto3.Session; for other clients there is client_factory=")
     if region_name is not None and not (isinstance(region_name, str) and re.fullmatch(r"[a-z0-9-]+", region_name)):
-        raise ConfigurationError("region_name= is the name of a region, such as 'eu-west-1'")
-    if endpoint_url is None:
-        return
-    valid = False
-    if isinstance(endpoint_url, str):
-        from urllib.parse import urlsplit
+        raise ConfigurationError("region_name= must be the name of a region, such as 'eu-west-1'")
+    if endpoint_url is not None and not _is_http_url(endpoint_url):
+        raise ConfigurationError("endpoint_url= must be a URL that begins with https:// or http://")
+    if config is not None and "Config" not in (kind.__name__ for kind in type(config).__mro__):
+        raise ConfigurationError("config= must be a botocore.config.Config or an aiobotocore.config.AioConfig")
 
-        with suppress(ValueError):
-            parts = urlsplit(endpoint_url)
-            valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    if not valid:
-        raise ConfigurationError("endpoint_url= is a URL that begins with https:// or http://")
+
+def _is_http_url(url: Any) -> bool:
+    from urllib.parse import urlsplit
+
+    with suppress(ValueError, AttributeError):  # It raises AttributeError for other types than str.
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return False

@@ -1,0 +1,145 @@
+"""A source over any client that has the methods of the SDK's: slots, time-outs, mapping of responses and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from asecretcache._core.timeouts import current_fetch_timeout
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._models import Secret, SecretRequest
+from asecretcache._sources.error_mapping import malformed_response, to_error
+from asecretcache._sources.log_redaction import redacted
+from asecretcache._sources.loop_clients import AbandonClient, LoopClient, LoopClients, OpenClient
+from asecretcache._sources.responses import to_batch, to_secret
+
+T = TypeVar("T")
+#: Uses a client of AWS; None stands for a malformed response.
+_Use = Callable[[Any], Awaitable[T | None]]
+
+
+class ClientSource:
+    """Fetches with one client per event loop; any task, loop or thread may use it.
+
+    Args:
+        open_client: returns an async context manager of a client.
+        abandon_client: closes the connections of a client whose loop doesn't run.
+        max_concurrency: the number of calls that may run at the same time on one loop.
+
+    Raises:
+        ConfigurationError: max_concurrency is not valid.
+    """
+
+    def __init__(self, open_client: OpenClient, abandon_client: AbandonClient, *, max_concurrency: int = 10) -> None:
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+            raise ConfigurationError("max_concurrency= must be an int of at least 1")
+        self._clients = LoopClients(open_client, abandon_client, max_concurrency)
+        self._had_response = False
+
+    async def fetch(self, request: SecretRequest) -> Secret:
+        """Return the requested version of a secret, with one GetSecretValue.
+
+        Raises:
+            SecretCacheError: a subclass that says why the fetch failed.
+        """
+        return await self._call(lambda client: _get(client, request), request.secret_id)
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
+
+        A response of several pages takes one call for each page. The credentials need
+        secretsmanager:BatchGetSecretValue besides GetSecretValue on each secret.
+
+        Raises:
+            SecretCacheError: a subclass that says why the batch as a whole failed.
+        """
+        return await self._call(lambda client: _get_batch(client, secret_ids), None)
+
+    async def warm(self) -> None:
+        """Make this loop's client: import and load what it needs. No call is made.
+
+        Raises:
+            SecretCacheError: a subclass that says why the client could not be made; a later fetch tries again.
+        """
+        await self._use_client(self._clients.for_running_loop(), _ready, None)
+
+    async def aclose(self) -> None:
+        """Close the clients: this loop's at once, those of other running loops soon after. Idempotent."""
+        await self._clients.aclose()
+
+    async def _call(self, use: _Use[T], secret_id: str | None) -> T:
+        """Wait for a slot, call AWS and return the result."""
+        loop_client = self._clients.for_running_loop()
+        # A fetch's time doesn't count while it waits for a slot.
+        timeout = current_fetch_timeout.get()
+        if timeout is not None:
+            timeout.pause()
+        async with loop_client.slots:
+            if timeout is not None:
+                timeout.resume()
+            result = await self._use_client(loop_client, use, secret_id)
+        self._had_response = True
+        return result
+
+    async def _use_client(self, loop_client: LoopClient, use: _Use[T], secret_id: str | None) -> T:
+        """Return what ``use`` makes of the client; None stands for a malformed response."""
+        error: SecretCacheError
+        cause: BaseException | None = None
+        try:
+            with redacted():
+                client = await loop_client.acquire()
+                try:
+                    result = await use(client)
+                finally:
+                    loop_client.release()
+        except Exception as exc:  # noqa: BLE001  # the SDK's parsers raise exceptions of any type
+            error, is_chainable, is_renewable = to_error(exc, secret_id)
+            if is_renewable and self._had_response:
+                # The credentials were good before, so they are likely to be renewed.
+                error.is_transient = True
+            cause = exc if is_chainable else None
+        else:
+            if result is not None:
+                return result
+            error = malformed_response(secret_id)
+        # Raised outside of the except block, so that __context__, which may hold the response, is empty.
+        try:
+            raise error from cause
+        finally:
+            del error, cause  # Break the reference cycle: the error's traceback holds this frame.
+
+
+class _Pages:
+    """The pages of a batch so far. A class of its own, so that no traceback with locals shows their values."""
+
+    __slots__ = ("responses",)
+
+    def __init__(self) -> None:
+        self.responses: list[Any] = []
+
+    def next_token(self) -> Any:
+        last = self.responses[-1]
+        return last.get("NextToken") if isinstance(last, Mapping) else None
+
+
+async def _get(client: Any, request: SecretRequest) -> Secret | None:
+    version = {"VersionId": request.version_id, "VersionStage": request.version_stage}
+    arguments = {name: value for name, value in version.items() if value is not None}
+    return to_secret(await client.get_secret_value(SecretId=request.secret_id, **arguments), request)
+
+
+async def _get_batch(client: Any, secret_ids: Sequence[str]) -> dict[str, Secret | SecretCacheError] | None:
+    """Call for pages until a response names no next one."""
+    arguments = {"SecretIdList": list(secret_ids)}
+    pages = _Pages()
+    pages.responses.append(await client.batch_get_secret_value(**arguments))
+    tokens: set[str] = set()
+    while (token := pages.next_token()) and token not in tokens:
+        # A token that comes a second time would repeat the same pages until the fetch's time is over.
+        tokens.add(token)
+        pages.responses.append(await client.batch_get_secret_value(**arguments, NextToken=token))
+    return to_batch(pages.responses, secret_ids)
+
+
+async def _ready(_: Any) -> bool:
+    return True
