@@ -29,7 +29,7 @@ def measured(python: str, *, quick: bool) -> Figures:
     for statements in reads.values():
         for statement, pair in statements.items():
             found[f"`{statement}`"] = ratios(pair["ns"], pair["bare"]), hit.LIMITS.get(statement)
-    rounds = 3 if quick else 5
+    rounds = 3 if quick else 15
     waited: dict[str, Any] = ask_checkout(python, str(PROBES / "waiters.py"), str(waiters.COUNT), str(rounds))
     for name, pair in waited["seconds"].items():
         found[waiters.NAMES[name]] = ratios(pair["seconds"], pair["control"]), waiters.LIMITS.get(name)

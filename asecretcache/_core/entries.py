@@ -15,63 +15,65 @@ _MAX_FIELDS: Final = 64
 
 
 class Record:
-    """What a read looks up.
+    """What a read looks up: a secret, or what a reference selects of it, so that a hit parses nothing.
+
+    One class for both: code that meets objects of several classes takes longer.
 
     Attributes:
         secret: the secret.
-        text: what the read returns as text.
+        is_whole: whether it stands for the secret, not for what a reference selects of it.
+        value: the value of the JSON key; None without a key, or where null is there.
+        text: what the read returns as text. Not set for a binary secret; None for a selected value that has no text or
+            isn't kept.
         started_at: the wall-clock time at which the secret's fetch started, from which its age counts.
         expires_at: until when it is fresh.
         hits: how often it was read while it was fresh.
     """
 
-    __slots__ = ("expires_at", "hits", "secret", "started_at", "text")
-
-
-class Entry(Record):
-    """A stored secret. A binary secret's entry has no ``text``; its ``hits`` don't include those of its fields.
-
-    Attributes:
-        sequence: the place of its fetch in the order of starts.
-        spent_hits: how many of all its hits have earned it a second chance already.
-        refused_sequence: the latest fetch by which AWS said that the value may not be read any more; 0 for none.
-        fields: what references select of it, by what they are looked up by.
-    """
-
-    __slots__ = ("fields", "refused_sequence", "sequence", "spent_hits")
-
-    def __init__(self, secret: Secret, sequence: int, started_at: float, expires_at: float) -> None:
-        self.secret = secret
-        if secret.secret_string is not None:
-            self.text = secret.secret_string
-        self.sequence = sequence
-        self.started_at = started_at
-        self.expires_at = expires_at
-        self.hits = self.spent_hits = self.refused_sequence = 0
-        self.fields: dict[Any, Field] = {}
-
-    @property
-    def all_hits(self) -> int:
-        """How often it was read while it was fresh, its fields included."""
-        return self.hits + sum(field.hits for field in self.fields.values())
-
-
-class Field(Record):
-    """What a reference selects of an entry, kept so that a hit parses nothing. It lives as long as its entry.
-
-    Attributes:
-        value: the value of the JSON key; None if the reference has no key, or null is there.
-        text: the value as text; None where it has none, and then the field isn't kept.
-    """
-
-    __slots__ = ("value",)
+    __slots__ = ("expires_at", "hits", "is_whole", "secret", "started_at", "text", "value")
 
     def __init__(self, secret: Secret, value: object, text: str | None) -> None:
         self.secret = secret
+        self.is_whole = False
         self.value = value
         self.text = text
         self.hits = 0
         self.started_at = self.expires_at = 0.0
+
+
+class Entry:
+    """A stored secret.
+
+    Attributes:
+        secret: the secret.
+        sequence: the place of its fetch in the order of starts.
+        started_at: the wall-clock time at which its fetch started, from which its age counts.
+        expires_at: until when it is fresh.
+        refused_sequence: the latest fetch by which AWS said that the value may not be read any more; 0 for none.
+        spent_hits: how many of all its hits have earned it a second chance already.
+        whole: what a read of the secret looks up.
+        fields: what reads of parts of it look up, by that. They live as long as the entry.
+    """
+
+    __slots__ = ("expires_at", "fields", "refused_sequence", "secret", "sequence", "spent_hits", "started_at", "whole")
+
+    def __init__(self, secret: Secret, sequence: int, started_at: float, expires_at: float) -> None:
+        self.secret = secret
+        self.sequence = sequence
+        self.started_at = started_at
+        self.expires_at = expires_at
+        self.refused_sequence = self.spent_hits = 0
+        self.whole = Record(secret, None, secret.secret_string)
+        self.whole.is_whole = True
+        self.whole.started_at, self.whole.expires_at = started_at, expires_at
+        if secret.secret_string is None:
+            del self.whole.text  # A read of it fails, without a check on the hit path.
+        self.fields: dict[Any, Record] = {}
+
+    @property
+    def all_hits(self) -> int:
+        """How often it was read while it was fresh, its fields included."""
+        return self.whole.hits + sum(field.hits for field in self.fields.values())
 
 
 class EntryStore:
@@ -79,10 +81,10 @@ class EntryStore:
 
     Attributes:
         entries: the entries by key, oldest first.
-        records: what a read looks up: an entry by its key, a field by its reference. By a key without an entry, the
-            single-flight keeps its running fetch here. A read of a key that isn't here costs an exception, for which
-            Python makes the coroutine's frame an object: more than everything else that waiting costs. With the fetch
-            here, only the first of many concurrent readers pays that.
+        records: what a read looks up: that of a secret by its key, that of a part by its reference. By a key without an
+            entry, the single-flight keeps its running fetch here. A read of a key that isn't here costs an exception,
+            for which Python makes the coroutine's frame an object: more than everything else that waiting costs. With
+            the fetch here, only the first of many concurrent readers pays that.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -108,11 +110,12 @@ class EntryStore:
             self.entries.move_to_end(key)
         elif len(self.entries) >= self._max_size:
             self._evict()
-        # In place: readers in other threads hold no lock and must find one entry or the other.
-        self.entries[key] = self.records[key] = entry
+        self.entries[key] = entry
+        # In place: readers in other threads hold no lock and must find one record or the other.
+        self.records[key] = entry.whole
         return True
 
-    def add_field(self, key: Key, name: Any, field: Field) -> None:
+    def add_field(self, key: Key, name: Any, field: Record) -> None:
         """Keep a field of the entry, unless the entry has been replaced since or has as many fields as are kept."""
         entry = self.entries.get(key)
         if entry is not None and entry.secret is field.secret and len(entry.fields) < _MAX_FIELDS:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from asecretcache._core.entries import EntryStore, Field
+from asecretcache._core.entries import EntryStore, Record
 from asecretcache._core.fetch import Fetch, FetchBatch, FetchContext, FetchOne, FetchReason, wait_for
 from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_serve_stale, new_entry
 from asecretcache._core.options import CacheOptions
@@ -78,9 +78,7 @@ class Loader:
         fetch, is_retry = joined, False
         while result is None:
             if fetch is None:
-                fetch = self.single_flight.join_or_start(request, reason, is_retry=is_retry)
-                if name is not None and name != request.key:
-                    self.single_flight.add_name(fetch, name)
+                fetch = self.single_flight.join_or_start(request, reason, is_retry=is_retry, name=name)
                 await wait_for((fetch,))
             result = fetch.secret or self._conclude(fetch, request, reason, is_retry=is_retry)
             fetch, is_retry = None, True
@@ -113,25 +111,36 @@ class Loader:
                 results[request] = fetch.secret or self._conclude(fetch, request, reason, is_retry=is_retry)
         return {request: result for request, result in results.items() if result is not None}
 
-    def select(self, reference: SecretReference, secret: Secret) -> Field:
-        """Return the field that a reference selects; a scalar is kept with its entry for later reads.
+    def text(self, reference: SecretReference, secret: Secret) -> str:
+        """Return what a reference selects, as text.
+
+        Raises:
+            SecretFormatError: the secret doesn't have the form that the reference asks for.
+        """
+        record = self.select(reference, secret)
+        return reference.to_text(record.value) if record.text is None else record.text
+
+    def select(self, reference: SecretReference, secret: Secret) -> Record:
+        """Return what a reference selects; a scalar is kept with its entry for later reads.
 
         Raises:
             SecretFormatError: the secret doesn't have the form that the reference asks for.
         """
         found = self.store.records.get(reference.name)
-        if type(found) is Field and found.secret is secret:
+        if type(found) is Record and found.secret is secret and secret.secret_string is not None:
             return found
+        request, name, value, text = reference.request, reference.name, None, None
         if reference.json_key is None:
             # Also where the entry is gone by now, so that the error names the secret as the caller did.
-            field = Field(secret, None, secret._text(reference.secret_id))
+            text = secret._text(request.secret_id)
         else:
-            value = secret._json(reference.secret_id, reference.json_key)
-            is_scalar = isinstance(value, (str, int, float))
-            field = Field(secret, value, reference.to_text(value) if is_scalar else None)
-        if field.text is not None and reference.name not in (None, reference.request.key):
+            value = secret._json(request.secret_id, reference.json_key)
+            if isinstance(value, (str, int, float)):
+                text = value if isinstance(value, str) else reference.to_text(value)
+        field = Record(secret, value, text)
+        if text is not None and name is not None and name != request.key:
             with self.lock:
-                self.store.add_field(reference.request.key, reference.name, field)
+                self.store.add_field(request.key, name, field)
         return field
 
     async def warm(self, warm: Callable[[], Awaitable[None]]) -> None:
@@ -182,7 +191,7 @@ class Loader:
         now = self.options.clock()
         if is_fresh(entry, now):
             # A retry was counted as a miss already, and a prefetch is no read.
-            entry.hits += reason is FetchReason.READ and not is_retry
+            entry.whole.hits += reason is FetchReason.READ and not is_retry
             return entry.secret
         if reason is FetchReason.PREFETCH:
             return None

@@ -82,17 +82,26 @@ class SingleFlight:
         # Weak, so that an idle loop isn't kept alive. A fetch holds its loop, so closed loops are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopFetches] = WeakKeyDictionary()
 
-    def join_or_start(self, request: SecretRequest, reason: FetchReason, *, is_retry: bool = False) -> Fetch:
+    def join_or_start(
+        self, request: SecretRequest, reason: FetchReason, *, is_retry: bool = False, name: object = None
+    ) -> Fetch:
         """Return the fetch of this request on the running loop, started now if there is none to join.
 
         A refresh joins only refreshes: another fetch may have started before what made the caller ask for one.
 
-        ``is_retry`` tells that the caller has waited for another fetch of it before.
+        Args:
+            request: which secret.
+            reason: why it is wanted.
+            is_retry: whether the caller has waited for another fetch of it before.
+            name: what later reads of the same look up.
         """
         # Before anything changes: a user's clock may raise.
         now = self._clock()
         with self.lock:
             fetch, is_new = self._share(request, reason, now, is_retry=is_retry)
+            if name is not None and name not in self._records:
+                self._records[name] = fetch
+                fetch.names += (name,)
             if is_new:
                 FetchTask([fetch], self._context, FetchTimeout(*self._timing, now)).start()
         if self.observer is not None:
@@ -116,8 +125,8 @@ class SingleFlight:
                 self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
         return [fetch for fetch, _ in shared]
 
-    def try_join(self, fetch: Fetch) -> bool:
-        """Join a fetch that a read has found where it looks for the value; if False, join_or_start has to decide.
+    def try_join(self, fetch: Fetch, now: float) -> asyncio.Future[None] | None:
+        """Join a fetch that a read has found where it looks for the value; if None, join_or_start has to decide.
 
         This is the short way of many concurrent readers: it takes no lock, and leaves out callers with a deadline.
         """
@@ -125,27 +134,20 @@ class SingleFlight:
             fetch.is_done
             or fetch.loop is not asyncio.get_running_loop()
             or fetch.task.is_cancelled
-            or fetch.task.timeout.has_expired()
+            or fetch.task.timeout.has_expired(now)
             or invocation_deadline.get() is not None
             # It was found by a reference, and there is a value by its key, which may be fresh.
             or type(self._records.get(fetch.request.key)) is not Fetch
         ):
-            return False
+            return None
         fetch.joins += 1
         fetch.counts_as_failure = True
         if self.observer is not None:
             self.observer.joined(fetch, FetchReason.READ, is_new=False, is_retry=False)
-        return True
-
-    def add_name(self, fetch: Fetch, name: object) -> None:
-        """Let reads of a reference find a running fetch by what they look up."""
-        with self.lock:
-            is_free = self._records.get(name, fetch) is fetch
-            # Not one that has ended, nor one whose secret was invalidated meanwhile.
-            is_shared = self._of(fetch.loop).shareable.get((fetch.request.key, fetch.is_refresh)) is fetch
-            if is_free and is_shared and name not in fetch.names:
-                self._records[name] = fetch
-                fetch.names += (name,)
+        # As add_waiter has it: one call less.
+        waiter: asyncio.Future[None] = asyncio.Future(loop=fetch.loop)
+        fetch.waiters[waiter] = None
+        return waiter
 
     def is_joinable(self, request: SecretRequest, reason: FetchReason) -> bool:
         """Return whether a fetch is running on this loop that a caller with this reason would join."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asecretcache import Secret
-from asecretcache._core.entries import Entry, EntryStore, Field
+from asecretcache._core.entries import Entry, EntryStore, Record
 from asecretcache._models import Key
 
 NAME = "prod/db"
@@ -51,7 +51,7 @@ def test_an_entry_that_was_read_gets_a_second_chance() -> None:
     """An entry with hits since it was stored is passed over once, and the next oldest goes."""
     store = EntryStore(2)
     read, _ = put_all(store, "read", "unread")
-    read.hits += 1
+    read.whole.hits += 1
 
     store.put("third", new_entry(3))
 
@@ -62,7 +62,7 @@ def test_a_second_chance_is_used_up_without_new_reads() -> None:
     """An entry that was read once doesn't stay for ever: at its next turn only reads since its chance count."""
     store = EntryStore(2)
     read, _ = put_all(store, "read", "unread")
-    read.hits += 1
+    read.whole.hits += 1
     store.put("third", new_entry(3))
 
     store.put("fourth", new_entry(4))
@@ -75,7 +75,7 @@ def test_a_second_chance_is_given_again_for_new_reads() -> None:
     store = EntryStore(2)
     read, _ = put_all(store, "read", "unread")
     for sequence in (3, 4, 5):
-        read.hits += 1
+        read.whole.hits += 1
         store.put(f"k{sequence}", new_entry(sequence))
 
     assert set(store.entries) == {"read", "k5"}
@@ -85,7 +85,7 @@ def test_reads_of_a_field_give_its_entry_a_second_chance() -> None:
     """Handlers that read one key of a secret's JSON use the secret as well."""
     store = EntryStore(2)
     entry, _ = put_all(store, "a", "b")
-    store.add_field("a", "a:key", field := Field(entry.secret, "v", "v"))
+    store.add_field("a", "a:key", field := Record(entry.secret, "v", "v"))
     field.hits += 1
 
     store.put("c", new_entry(3))
@@ -97,7 +97,7 @@ def test_when_all_were_read_the_oldest_goes() -> None:
     """Each entry has had its chance then."""
     store = EntryStore(2)
     for entry in put_all(store, "a", "b"):
-        entry.hits += 1
+        entry.whole.hits += 1
 
     store.put("c", new_entry(3))
 
@@ -124,7 +124,8 @@ def test_an_older_fetch_does_not_overwrite_a_newer_one() -> None:
     assert store.put("a", newer := new_entry(2))
     assert not store.put("a", new_entry(1))
 
-    assert store.entries["a"] is store.records["a"] is newer
+    assert store.entries["a"] is newer
+    assert store.records["a"] is newer.whole
 
 
 def test_a_fetch_from_before_a_refusal_is_not_stored() -> None:
@@ -232,7 +233,7 @@ def test_a_field_is_found_by_its_reference_and_has_its_entrys_times() -> None:
     store = EntryStore(2)
     (entry,) = put_all(store, "a")
 
-    store.add_field("a", "a:key", field := Field(entry.secret, 5, "5"))
+    store.add_field("a", "a:key", field := Record(entry.secret, 5, "5"))
 
     assert store.records["a:key"] is field
     assert (field.value, field.text) == (5, "5")
@@ -246,7 +247,7 @@ def test_fields_go_with_their_entry(remove: Callable[[EntryStore], None]) -> Non
     """A field of a value that is gone must not be read."""
     store = EntryStore(2)
     entry, _ = put_all(store, "a", "b")
-    store.add_field("a", "a:key", Field(entry.secret, "v", "v"))
+    store.add_field("a", "a:key", Record(entry.secret, "v", "v"))
 
     remove(store)
 
@@ -261,7 +262,7 @@ def test_a_field_of_an_entry_that_is_gone_is_not_kept(remove: Callable[[EntrySto
     entry, _ = put_all(store, "a", "b")
     remove(store)
 
-    store.add_field("a", "a:key", Field(entry.secret, "v", "v"))
+    store.add_field("a", "a:key", Record(entry.secret, "v", "v"))
 
     assert "a:key" not in store.records
     assert all(not each.fields for each in store.entries.values())
@@ -273,7 +274,7 @@ def test_an_entry_keeps_at_most_64_fields() -> None:
     (entry,) = put_all(store, "a")
 
     for number in range(100):
-        store.add_field("a", f"a:{number}", Field(entry.secret, "v", "v"))
+        store.add_field("a", f"a:{number}", Record(entry.secret, "v", "v"))
 
     assert list(entry.fields) == [f"a:{number}" for number in range(64)]
     assert set(store.records) == {"a", *(f"a:{number}" for number in range(64))}
@@ -287,8 +288,8 @@ def test_hits_outlive_their_entry(remove: Callable[[EntryStore], None]) -> None:
     """Values that are replaced, evicted, dropped and cleared have been read all the same, and so have their fields."""
     store = EntryStore(2)
     entry, _ = put_all(store, "a", "b")
-    store.add_field("a", "a:key", field := Field(entry.secret, "v", "v"))
-    entry.hits, field.hits = 3, 4
+    store.add_field("a", "a:key", field := Record(entry.secret, "v", "v"))
+    entry.whole.hits, field.hits = 3, 4
     assert entry.all_hits == store.hits == 7
 
     remove(store)
@@ -316,15 +317,15 @@ def test_a_binary_secrets_entry_has_no_text() -> None:
     entry = Entry(binary, 1, 0.0, 1.0)
 
     assert entry.secret is binary
-    assert not hasattr(entry, "text")
-    assert new_entry(1).text == "canary"
+    assert not hasattr(entry.whole, "text")
+    assert new_entry(1).whole.text == "canary"
 
 
-def test_neither_entry_nor_field_shows_the_value() -> None:
+def test_neither_entry_nor_record_shows_the_value() -> None:
     """They may appear in a debugger or in a log of locals."""
     entry = new_entry(1)
 
-    assert "canary" not in repr(entry) + repr(Field(entry.secret, "canary", "canary"))
+    assert "canary" not in repr(entry) + repr(Record(entry.secret, "canary", "canary"))
 
 
 # Invariants
@@ -332,7 +333,7 @@ def test_neither_entry_nor_field_shows_the_value() -> None:
 MILLION = """
 import resource
 from asecretcache import Secret
-from asecretcache._core.entries import Entry, EntryStore, Field
+from asecretcache._core.entries import Entry, EntryStore, Record
 
 store, peaks = EntryStore(1024), []
 for number in range(1_000_000):
@@ -341,8 +342,8 @@ for number in range(1_000_000):
     key = (f"s{number}", None, "v1") if number % 2 else f"s{number}"
     store.put(key, entry)
     if number % 4 == 0:
-        store.add_field(key, f"{key}:key", Field(secret, "v", "v"))
-    entry.hits += number % 3 == 0
+        store.add_field(key, f"{key}:key", Record(secret, "v", "v"))
+    entry.whole.hits += number % 3 == 0
     if number in (100_000, 999_999):
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
@@ -399,7 +400,7 @@ def test_the_store_agrees_with_a_plain_model(script: list[tuple[Any, ...]], max_
         elif operation == "read":
             (key,) = arguments
             if key in store.entries:
-                store.entries[key].hits += 1
+                store.entries[key].whole.hits += 1
                 model.entries[key][1] += 1
         elif operation == "drop":
             (secret_id,) = arguments
@@ -412,4 +413,4 @@ def test_the_store_agrees_with_a_plain_model(script: list[tuple[Any, ...]], max_
         assert [(key, each.sequence) for key, each in store.entries.items()] == [
             (key, each[0]) for key, each in model.entries.items()
         ]
-        assert store.records == dict(store.entries)
+        assert store.records == {key: entry.whole for key, entry in store.entries.items()}

@@ -289,26 +289,14 @@ async def test_a_name_is_added_once_and_only_if_it_is_free(cache: SecretCache, s
     """A field that is stored, or another fetch, keeps its place."""
     loader = observe.loader(cache)
     source.pause()
-    one = loader.single_flight.join_or_start(SecretRequest(NAME), FetchReason.READ)
-    other = loader.single_flight.join_or_start(SecretRequest("other"), FetchReason.READ)
-
-    for fetch, name in ((one, "ref"), (one, "ref"), (other, "ref")):
-        loader.single_flight.add_name(fetch, name)
+    flights = loader.single_flight
+    for _ in range(2):
+        one = flights.join_or_start(SecretRequest(NAME), FetchReason.READ, name="ref")
+    other = flights.join_or_start(SecretRequest("other"), FetchReason.READ, name="ref")
 
     assert (one.names, other.names) == (("ref",), ())
     assert loader.store.records["ref"] is one
     await cache.aclose()
-
-
-async def test_no_name_is_added_to_a_fetch_that_has_ended(cache: SecretCache) -> None:
-    """Nothing would remove it."""
-    loader = observe.loader(cache)
-    fetch = loader.single_flight.join_or_start(SecretRequest(NAME), FetchReason.READ)
-    await until(lambda: fetch.is_done)
-
-    loader.single_flight.add_name(fetch, "ref")
-
-    assert "ref" not in loader.store.records
 
 
 # Clocks

@@ -8,7 +8,6 @@ import pytest
 
 import observe
 from asecretcache import Secret, SecretCache, SecretRequest, SecretThrottledError
-from asecretcache._core.fetch import FetchReason
 from asecretcache.testing import InMemorySource
 from turns import until
 
@@ -173,20 +172,6 @@ async def test_a_failure_from_before_an_invalidation_is_not_held(
         with pytest.raises(SecretThrottledError):
             await each
     assert len(source.calls) == calls
-
-
-async def test_an_invalidated_fetch_takes_no_names(cache: SecretCache, source: InMemorySource) -> None:
-    """A reader of a reference must not find it after the invalidation, by whichever id that was."""
-    loader = observe.loader(cache)
-    source.pause()
-    for secret_id in (NAME, ARN):
-        fetch = loader.single_flight.join_or_start(SecretRequest(NAME), FetchReason.READ)
-        cache.invalidate(secret_id)
-
-        loader.single_flight.add_name(fetch, f"{NAME}:user")
-
-        assert not loader.store.records
-    await cache.aclose()
 
 
 @pytest.mark.parametrize("secret_id", [NAME, ARN])
