@@ -330,13 +330,13 @@ def test_neither_entry_nor_record_shows_the_value() -> None:
 
 # Invariants
 
-MILLION = """
+MANY_IDS = """
 import resource
 from asecretcache import Secret
 from asecretcache._core.entries import Entry, EntryStore, Record
 
 store, peaks = EntryStore(1024), []
-for number in range(1_000_000):
+for number in range(300_000):
     secret = Secret(name="n", arn=f"arn:{number}", version_id="v1", secret_string="v")
     entry = Entry(secret, number, 0.0, 1.0)
     key = (f"s{number}", None, "v1") if number % 2 else f"s{number}"
@@ -344,20 +344,20 @@ for number in range(1_000_000):
     if number % 4 == 0:
         store.add_field(key, f"{key}:key", Record(secret, "v", "v"))
     entry.whole.hits += number % 3 == 0
-    if number in (100_000, 999_999):
+    if number in (30_000, 299_999):
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 assert len(store.entries) == 1024
-assert store.evictions == 1_000_000 - 1024
+assert store.evictions == 300_000 - 1024
 assert len(store.records) <= 2 * 1024
 assert peaks[1] < 1.1 * peaks[0], peaks
 """
 
 
-def test_a_million_ids_leave_no_more_than_there_is_room_for() -> None:
+def test_many_ids_leave_no_more_than_there_is_room_for() -> None:
     """Keys, versions and fields go with what is evicted, and memory stays flat."""
     # In a process of its own: what coverage and pytest keep isn't the store's, and coverage makes it slow.
-    subprocess.run([sys.executable, "-c", MILLION], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", MANY_IDS], check=True, timeout=120)
 
 
 keys = st.one_of(st.sampled_from("abcd"), st.tuples(st.sampled_from("abcd"), st.just("S"), st.none()))
