@@ -20,6 +20,7 @@ from asecretcache import (
     Secret,
     SecretCache,
     SecretRequest,
+    SecretsManagerSource,
     SecretUnavailableError,
 )
 from asecretcache._cache import live_caches
@@ -310,3 +311,49 @@ async def test_a_manual_clock_moves_all_times_of_a_cache(source: InMemorySource)
     await cache.get_many(TEXT, JSON)
 
     assert [request.secret_id for request in source.calls] == [TEXT, JSON, TEXT]
+
+
+async def test_a_cancelled_caller_still_closes_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its connections would stay open."""
+    closed = asyncio.Event()
+
+    async def aclose(_source: object) -> None:
+        asyncio.get_running_loop().call_soon(scope.cancel)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        closed.set()
+
+    monkeypatch.setattr(SecretsManagerSource, "aclose", aclose)
+    cache = SecretCache()
+    with anyio.CancelScope() as scope:
+        await cache.aclose()
+
+    assert scope.cancel_called
+    assert closed.is_set()
+
+
+async def test_closing_waits_for_the_running_fetches(source: InMemorySource) -> None:
+    """What a source does on its way out has been done when aclose() returns."""
+    ended: list[str] = []
+
+    class Source(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            try:
+                return await super().fetch(request)
+            finally:
+                await asyncio.sleep(0)
+                ended.append(request.secret_id)
+
+    source = Source({"prod/db": "v"})
+    source.pause()
+    cache = SecretCache(source)
+    reader = asyncio.create_task(cache.get("prod/db"))
+    await until(lambda: source.calls)
+
+    await cache.aclose()
+
+    assert ended == ["prod/db"]
+    with pytest.raises(CacheClosedError) as caught:
+        await reader
+    remedy = "make a new one, or keep its `async with` open until the last use"
+    assert str(caught.value) == f"this SecretCache is closed: {remedy}"

@@ -111,7 +111,7 @@ PARSERS: list[tuple[Callable[[str], Any], str]] = [
 async def test_of_what_a_parser_raises_only_the_type_is_told(
     cache: SecretCache, source: InMemorySource, parse: Callable[[str], Any], says: str
 ) -> None:
-    """pydantic's errors print the input, those of json and msgspec keep the document, so none is passed on."""
+    """With its function and the secret's id; what it raised is neither cause nor context."""
     text = json.dumps({"user": CANARY, "port": CANARY, "more": CANARY})
     source.rotate("bad", text[:-1] if parse is json.loads else text)
 
@@ -121,6 +121,23 @@ async def test_of_what_a_parser_raises_only_the_type_is_told(
     error = caught.value
     assert error.secret_id == "bad"
     assert error.__cause__ is error.__context__ is None
+
+
+async def test_a_parsers_error_shows_the_text_nowhere(cache: SecretCache, source: InMemorySource) -> None:
+    """pydantic's errors print the input, those of json and msgspec keep the document; locals are looked at too."""
+    for parse, _ in PARSERS:
+        await _check_what_is_shown(cache, source, parse)
+
+
+async def _check_what_is_shown(cache: SecretCache, source: InMemorySource, parse: Callable[[str], Any]) -> None:
+    text = json.dumps({"user": CANARY, "port": CANARY, "more": CANARY})
+    source.rotate("bad", text[:-1] if parse is json.loads else text)
+    cache.invalidate("bad")
+
+    with pytest.raises(SecretFormatError) as caught:
+        await cache.get_as("bad", parse)
+
+    error = caught.value
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert CANARY not in shown.replace(f"text = {text!r}", "")
     ours = [frame for frame in traceback.walk_tb(error.__traceback__) if "asecretcache" in frame[0].f_code.co_filename]

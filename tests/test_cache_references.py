@@ -12,6 +12,7 @@ import pytest
 import observe
 from asecretcache import ConfigurationError, Secret, SecretCache, SecretFormatError
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 JSON, TEXT, BINARY = "prod/db", "prod/api", "prod/key"
 
@@ -335,3 +336,44 @@ async def test_get_json_reads_versions(cache: SecretCache, source: InMemorySourc
         assert await cache.get_json(f"{JSON}:user", version_id=version) == "app"
         assert await cache.get_json(f"{JSON}::AWSPREVIOUS", "user") == "app"
         assert await cache.get_json(JSON, "user") == "app", "the current version is in memory"
+
+
+async def test_readers_of_a_stage_who_join_get_their_own_text(cache: SecretCache, source: InMemorySource) -> None:
+    """Also while the value of the current version is in memory by the same reference."""
+    source.rotate("prod/db", '{"password": "new"}')
+    assert await cache.get_secret("prod/db:password") == "new"
+    source.pause()
+    readers = [asyncio.create_task(cache.get_secret("prod/db:password", version_stage="AWSPREVIOUS")) for _ in range(3)]
+    await until(lambda: len(source.calls) == 2)
+    source.resume()
+
+    assert await asyncio.gather(*readers) == ["hunter2"] * 3
+
+
+async def test_readers_who_join_a_binary_secret_are_refused(cache: SecretCache, source: InMemorySource) -> None:
+    """The error names the secret and the method to read it with."""
+    source.pause()
+    readers = [asyncio.create_task(cache.get_secret("prod/key")) for _ in range(3)]
+    await until(lambda: source.calls)
+    source.resume()
+    await asyncio.wait(readers)
+
+    told = "secret 'prod/key' is binary, not text: read it with get_secret_binary()"
+    assert [str(reader.exception()) for reader in readers] == [told] * 3
+
+
+async def test_a_wrong_key_of_get_json_is_named_by_its_type(cache: SecretCache) -> None:
+    """It may be a value that was passed by mistake."""
+    with pytest.raises(ConfigurationError) as caught:
+        await cache.get_json("prod/db", 5)  # type: ignore[arg-type]  # the mistake
+
+    assert str(caught.value) == "the key of get_json must be a str or None, not int"
+
+
+async def test_json_that_is_none_names_the_secret(cache: SecretCache) -> None:
+    """As the caller named it."""
+    with pytest.raises(SecretFormatError) as caught:
+        await cache.get_json("prod/api")
+
+    assert str(caught.value) == "secret 'prod/api' isn't JSON: read it whole with get_secret()"
+    assert caught.value.secret_id == "prod/api"

@@ -205,3 +205,19 @@ def test_a_partial_is_named_by_its_class(cache: SecretCache) -> None:
 
     with pytest.raises(ConfigurationError, match="which partial doesn't take by keyword"):
         cache.inject(password="prod/db:password")(functools.partial(connect))
+
+
+def test_mistakes_are_told_with_their_remedy(cache: SecretCache) -> None:
+    """A decorator without arguments, and one above @classmethod."""
+    with pytest.raises(ConfigurationError) as caught:
+        cache.inject()
+    assert str(caught.value) == "inject needs the arguments to pass: inject(password='prod/db:password')"
+
+    def plain(password: str) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(ConfigurationError) as caught:
+        cache.inject(password="db")(plain)  # type: ignore[arg-type]  # the mistake
+    name = "test_mistakes_are_told_with_their_remedy.<locals>.plain"
+    remedy = "(put inject below @classmethod and the like)"
+    assert str(caught.value) == f"inject decorates `async def` functions, and {name} isn't one {remedy}"

@@ -243,3 +243,38 @@ def test_a_member_of_a_str_enum_is_its_value() -> None:
 def test_ids_tell_which_secrets_may_be_the_same(one: str, other: str, *, may: bool) -> None:
     """A name, a partial ARN and a full ARN may name one secret; a prefix of a name doesn't."""
     assert may_be_same_secret(one, other) is may
+
+
+def test_the_longest_id_is_taken() -> None:
+    """AWS takes ids of up to 2,048 characters."""
+    assert SecretRequest("n" * 2048).secret_id == "n" * 2048
+    with pytest.raises(ConfigurationError):
+        SecretRequest("n" * 2049)
+
+
+def test_equal_secrets_have_one_hash_and_others_another() -> None:
+    """So a set of secrets is as fast as it should be."""
+    one, same, other = (Secret(name="n", arn="a", version_id=v, secret_string="canary") for v in ("1", "1", "2"))
+
+    assert hash(one) == hash(same)
+    assert hash(one) != hash(other)
+
+
+def test_what_cannot_be_done_with_a_secret_says_what_can() -> None:
+    """Pickling would write the value out; JSON that can't be parsed may be read as text."""
+    secret = Secret(name="n", arn="a", version_id="v", secret_string="canary")
+
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(secret)
+    written = "a Secret can't be pickled, because its value would be written out"
+    assert str(caught.value) == f"{written}: pass the secret's id instead"
+    with pytest.raises(SecretFormatError) as unreadable:
+        secret.json()
+    assert str(unreadable.value) == "secret 'n' isn't JSON: read it whole with get_secret()"
+
+
+def test_a_secret_is_formatted_as_its_repr() -> None:
+    """With the width of the format's specification."""
+    secret = Secret(name="n", arn="a", version_id="v", secret_string="canary")
+
+    assert f"{secret:>100}" == repr(secret).rjust(100)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import Any
 
 import pytest
 
 from asecretcache import ConfigurationError, SecretFormatError
-from asecretcache._references import parse_reference, parse_several
+from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf"
 
@@ -145,3 +146,31 @@ def test_references_that_are_passed_as_one_list_are_refused(whole: Any) -> None:
     """The error shows how to pass them."""
     with pytest.raises(ConfigurationError, match=r"get_many\('a', 'b'\); or unpack yours with a star"):
         parse_several("get_many", [whole])
+
+
+@pytest.mark.parametrize(
+    ("parse", "kind"), [(None, "NoneType"), ("int", "str"), (asyncio.sleep, "a coroutine function")]
+)
+def test_a_parser_must_be_a_plain_function(parse: Any, kind: str) -> None:
+    """The error names what was given, and two functions that would do."""
+    with pytest.raises(ConfigurationError) as caught:
+        check_parser(parse)
+
+    examples = "json.loads or a pydantic model's model_validate_json"
+    assert str(caught.value) == f"parse must be a function of the secret's text, such as {examples}, not {kind}"
+
+
+class _Parser:
+    def __call__(self, text: str) -> None:
+        raise KeyError(text)
+
+
+@pytest.mark.parametrize(("parse", "name"), [(int, "int"), (_Parser(), "_Parser"), (str.index, "str.index")])
+def test_a_failing_parser_is_named(parse: Any, name: str) -> None:
+    """By its qualified name, or its class if it has none; what it raised by its type alone."""
+    with pytest.raises(SecretFormatError) as caught:
+        parse_text("canary", "prod/db:key", parse)
+
+    assert str(caught.value).startswith(f"secret 'prod/db:key' can't be read by {name}: it raised ")
+    assert "canary" not in str(caught.value)
+    assert caught.value.secret_id == "prod/db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -147,3 +148,23 @@ def test_a_clock_stands_until_it_is_moved() -> None:
     assert clock() == 105.0
     clock.advance(-10)
     assert clock() == 95.0
+
+
+async def test_a_missing_secret_is_refused_as_aws_does(source: InMemorySource) -> None:
+    """With the id and AWS's code."""
+    with pytest.raises(SecretNotFoundError) as caught:
+        await source.fetch(SecretRequest("missing"))
+
+    assert (caught.value.secret_id, caught.value.code) == ("missing", "ResourceNotFoundException")
+
+
+async def test_a_version_has_the_time_of_its_rotation(source: InMemorySource) -> None:
+    """In UTC, as the SDK gives it."""
+    before = datetime.now(UTC)
+    source.rotate("prod/db", "new")
+
+    created = (await source.fetch(SecretRequest("prod/db"))).created_date
+
+    assert created is not None
+    assert before <= created <= datetime.now(UTC)
+    assert created.tzinfo is UTC

@@ -31,6 +31,9 @@ class Record:
     """
 
     __slots__ = ("expires_at", "hits", "is_whole", "secret", "started_at", "text", "value")
+    # Set when it is stored.
+    started_at: float
+    expires_at: float
 
     def __init__(self, secret: Secret, value: object, text: str | None) -> None:
         self.secret = secret
@@ -38,7 +41,6 @@ class Record:
         self.value = value
         self.text = text
         self.hits = 0
-        self.started_at = self.expires_at = 0.0
 
 
 class Entry:

@@ -262,6 +262,7 @@ class FetchTask:
 def _origin(exc: BaseException) -> str:
     """Return where an exception was raised, which is safe to tell and enough to find a mistake in a source."""
     trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    assert trace is not None, "it was caught"
+    while trace.tb_next is not None:
         trace = trace.tb_next
-    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -41,10 +41,10 @@ def test_the_oldest_entry_is_evicted_first() -> None:
     """Without reads, entries leave a full store in the order in which they were stored."""
     store = EntryStore(2)
 
-    put_all(store, "a", "b", "c")
+    put_all(store, "a", "b", "c", "d")
 
-    assert list(store.entries) == list(store.records) == ["b", "c"]
-    assert store.evictions == 1
+    assert list(store.entries) == list(store.records) == ["c", "d"]
+    assert store.evictions == 2
 
 
 def test_an_entry_that_was_read_gets_a_second_chance() -> None:
@@ -206,6 +206,31 @@ def test_evicting_a_version_leaves_the_others_of_its_secret() -> None:
     put_all(store, *(("a", None, f"v{number}") for number in range(4)))
 
     assert list(store.entries) == [("a", None, "v2"), ("a", None, "v3")]
+
+
+@pytest.mark.parametrize("key", [PARTIAL_ARN, (PARTIAL_ARN, "AWSPREVIOUS", None)])
+def test_a_secret_is_dropped_by_the_id_that_it_is_stored_by(key: Key) -> None:
+    """That id may be neither its name nor its ARN, such as a partial ARN; and a stage is no id."""
+    store = EntryStore(2)
+    store.put(key, new_entry(1))
+
+    store.drop_secret("AWSPREVIOUS")
+    assert list(store.entries) == [key]
+    store.drop_secret(PARTIAL_ARN)
+    assert not store.entries
+
+
+def test_an_entry_is_dropped_though_its_records_are_gone() -> None:
+    """A fork may come between the two removals, and the child finds the store so."""
+    store = EntryStore(2)
+    entry = new_entry(1)
+    store.put("a", entry)
+    store.add_field("a", "a:key", Record(entry.secret, "v", "v"))
+    store.records.clear()
+
+    store.drop_secret("a")
+
+    assert not store.entries
 
 
 # Fields

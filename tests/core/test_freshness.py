@@ -318,3 +318,12 @@ def test_all_failures_can_be_forgotten() -> None:
     retries.forget_secret(None)
 
     assert not retries.failures
+
+
+def test_a_value_without_a_ttl_may_be_stale_in_the_moment_of_its_start() -> None:
+    """With ttl=0 it starts and expires in the same moment."""
+    given = options(0.0, stale_while_revalidate=5.0)
+    entry = entry_of(given)
+
+    assert may_serve_stale(given, entry, None, entry.started_at)
+    assert not may_serve_stale(given, entry, None, entry.started_at - 0.001)

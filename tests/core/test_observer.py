@@ -7,7 +7,7 @@ import asyncio
 import observe
 from asecretcache import SecretCache, SecretUnavailableError
 from asecretcache._core.fetch import Fetch, FetchReason
-from asecretcache.testing import InMemorySource
+from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
 NAME = "prod/db"
@@ -105,3 +105,21 @@ async def test_each_secret_of_a_batch_is_told(source: InMemorySource) -> None:
 
     assert recorder.joins == [(name, "read", True, False) for name in (NAME, "other", "missing")]
     assert recorder.ends == [(NAME, "fetched"), ("other", "fetched"), ("missing", "failed")]
+
+
+async def test_a_background_refresh_is_told_as_such(source: InMemorySource, clock: ManualClock) -> None:
+    """It is no retry, and no read."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0, stale_while_revalidate=60.0)
+    await cache.get(NAME)
+    clock.advance(11.0)
+    observe.watch(cache, recorder := Recorder())
+
+    await cache.get(NAME)
+    await cache.get_many("other", NAME)
+
+    assert recorder.joins == [
+        (NAME, "revalidation", True, False),
+        (NAME, "revalidation", False, False),
+        ("other", "read", True, False),
+    ]
+    await cache.aclose()

@@ -12,6 +12,7 @@ import pytest
 import observe
 from asecretcache import Secret, SecretAccessDeniedError, SecretCache, SecretRequest, SecretUnavailableError
 from asecretcache._core.fetch import FetchReason
+from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache.testing import InMemorySource, ManualClock
 from gated_source import GatedSource
 from turns import until
@@ -423,3 +424,65 @@ async def test_a_fetch_that_has_ended_is_not_ended_again(cache: SecretCache) -> 
 
     assert isinstance(fetch.secret, Secret)
     assert fetch.error is None
+
+
+async def test_a_fetch_may_have_several_names(cache: SecretCache, source: InMemorySource) -> None:
+    """Readers of different keys find the same fetch; once it has ended they find it by none."""
+    source.rotate(NAME, '{"user": "u", "port": 1}')
+    source.pause()
+    readers = [asyncio.create_task(cache.get_secret(f"{NAME}:{key}")) for key in ("user", "port")]
+    await until(lambda: source.calls)
+    (fetch,) = observe.running(cache)
+
+    assert fetch.names == (f"{NAME}:user", f"{NAME}:port")
+    source.resume()
+    assert await asyncio.gather(*readers) == ["u", "1"]
+    assert fetch not in observe.loader(cache).store.records.values()
+
+
+async def test_a_reader_with_a_deadline_never_waits_past_it(cache: SecretCache, source: InMemorySource) -> None:
+    """Also where many readers join the short way."""
+    source.pause()
+    first = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+
+    async def reader() -> str:
+        observe.set_deadline(asyncio.get_running_loop().time())
+        return await cache.get_secret(NAME)
+
+    with pytest.raises(SecretUnavailableError, match="deadline"):
+        await asyncio.create_task(reader())
+    source.resume()
+    assert await first == VALUE
+
+
+async def test_a_failure_counts_though_a_prefetch_joined(cache: SecretCache, source: InMemorySource) -> None:
+    """A reader came first, so the refusal is held for the next one."""
+    source.fail(SecretAccessDeniedError("no"))
+    source.pause()
+    callers = [asyncio.ensure_future(each) for each in (cache.get(NAME), cache.prefetch(NAME))]
+    await until(lambda: source.calls)
+    source.resume()
+    await asyncio.wait(callers)
+    for caller in callers:
+        assert caller.exception() is not None
+
+    with pytest.raises(SecretAccessDeniedError):
+        await cache.get(NAME)
+    assert len(source.calls) == 1
+
+
+async def test_a_source_sees_the_time_out_of_its_fetch(clock: ManualClock) -> None:
+    """A source with slots stops it while a fetch waits for one."""
+    seen: list[float] = []
+
+    class Source(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            timeout = current_fetch_timeout.get()
+            assert timeout is not None
+            seen.append(timeout.seconds)
+            return await super().fetch(request)
+
+    await SecretCache(Source({NAME: VALUE}), fetch_timeout=7.0).get(NAME)
+
+    assert seen == [7.0]

@@ -192,3 +192,33 @@ async def test_invalidating_leaves_no_name_of_a_running_fetch(
     source.resume()
     assert await reader == "u"
     assert not records
+
+
+async def test_a_fetch_is_kept_from_the_store_by_each_invalidated_id() -> None:
+    """A later invalidation doesn't make up for an earlier one."""
+    cache = SecretCache(source := AliasSource())
+    reader = asyncio.create_task(cache.get(PARTIAL_ARN))
+    await until(lambda: source.gates)
+
+    cache.invalidate(ARN)
+    cache.invalidate("other")
+    source.gates[0].set()
+    await reader
+
+    assert observe.entries(cache) == {}
+
+
+async def test_an_invalidated_fetch_that_fails_logs_nothing(
+    cache: SecretCache, source: InMemorySource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no value that it could hide, and nobody is told but its waiters."""
+    source.fail(SecretThrottledError("slow down"))
+    source.pause()
+    caller = asyncio.create_task(cache.get(NAME))
+    await until(lambda: source.calls)
+    cache.invalidate(NAME)
+    source.resume()
+
+    with pytest.raises(SecretThrottledError):
+        await caller
+    assert caplog.records == []

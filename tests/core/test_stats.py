@@ -193,3 +193,36 @@ async def test_a_retry_is_not_another_read(cache: SecretCache, source: InMemoryS
     await asyncio.wait(readers)
 
     assert cache.stats() == CacheStats(misses=10, coalesced=9, get_calls=2)
+
+
+async def test_the_secrets_of_several_batches_add_up(source: InMemorySource) -> None:
+    """25 secrets are two calls."""
+    names = [f"n{number}" for number in range(25)]
+    cache = SecretCache(InMemorySource(dict.fromkeys(names, "v")), batch=True)
+
+    await cache.get_many(*names)
+
+    assert (cache.stats().batch_calls, cache.stats().batched_ids) == (2, 25)
+
+
+async def test_reads_that_join_a_batch_are_coalesced(source: InMemorySource) -> None:
+    """Each of its secrets is one that other readers may join."""
+    cache = SecretCache(source, batch=True)
+
+    await asyncio.gather(cache.get_many(*NAMES), cache.get_many(*NAMES), cache.prefetch(*NAMES))
+
+    assert cache.stats()[:4] == (0, 6, 0, 3)
+
+
+async def test_stale_answers_instead_of_errors_are_no_misses(source: InMemorySource, clock: ManualClock) -> None:
+    """Each read is counted once: it was a miss until the fetch had failed."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0)
+    await cache.get_many(*NAMES)
+    clock.advance(11.0)
+    for name in NAMES:
+        source.fail(SecretUnavailableError("down"), name)
+
+    for name in NAMES:
+        await cache.get(name)
+
+    assert (cache.stats().misses, cache.stats().stale_served) == (3, 3)

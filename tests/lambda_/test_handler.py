@@ -425,3 +425,21 @@ def test_without_the_snapshot_library_nothing_is_registered(monkeypatch: pytest.
         return event
 
     assert handler(1, None) == 1
+
+
+def test_the_text_of_a_wrong_decoration_names_the_function() -> None:
+    """By its qualified name, or as it is shown if it has none."""
+
+    def plain() -> None:
+        raise NotImplementedError
+
+    name = "test_the_text_of_a_wrong_decoration_names_the_function.<locals>.plain"
+    for function, shown in ((plain, name), (5, "5")):
+        with pytest.raises(ConfigurationError) as caught:
+            async_handler(function)  # type: ignore[arg-type]  # the mistake
+        told = f"async_handler decorates `async def` handlers, and {shown} isn't one"
+        assert str(caught.value) == f"{told}: write `async def`, or leave it out"
+    with pytest.raises(ConfigurationError) as caught:
+        async_handler(prefetch="prod/db")
+    example = "async_handler(prefetch=['prod/db'])"
+    assert str(caught.value) == f"prefetch must be a list of secret references: {example}"

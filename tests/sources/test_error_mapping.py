@@ -21,6 +21,11 @@ from asecretcache._sources.error_mapping import malformed_response, to_code_erro
 from asecretcache._sources.retry_quota import THROTTLING_CODES
 from source_helpers import CANARY
 
+MALFORMED = "malformed response: if it goes on, check the endpoint and any proxy"
+PROFILE = "the AWS profile or config file can't be used"
+ENDPOINT = "bad region or endpoint"
+TIMED_OUT = "the connection to Secrets Manager timed out"
+
 
 def client_error(
     code: Any, status: Any = 400, message: Any = CANARY, operation: str = "GetSecretValue"
@@ -282,3 +287,44 @@ def test_without_a_secret_the_message_is_about_secrets_manager() -> None:
     """The error of a batch names no single secret."""
     assert str(malformed_response(None)).startswith("Secrets Manager: malformed response")
     assert str(malformed_response("name")).startswith("secret 'name': malformed response")
+
+
+@pytest.mark.parametrize(
+    ("raised", "text"),
+    [
+        (
+            client_error("AccessDeniedException"),
+            "access denied: allow secretsmanager:GetSecretValue on it (AccessDeniedException, request 12345678-aaaa)",
+        ),
+        (client_error("503", 500), "Secrets Manager is unavailable at present (request 12345678-aaaa)"),
+        (client_error("503", 499), f"{MALFORMED} (request 12345678-aaaa)"),
+        (sdk.NoRegionError(), "no region: set AWS_DEFAULT_REGION or give region_name="),
+        (sdk.InvalidConfigError(error_msg="x"), f"{PROFILE}: check AWS_PROFILE and the file"),
+        (ValueError("Invalid endpoint: x"), f"{ENDPOINT}: check region_name=, endpoint_url= and AWS_* variables"),
+        (AttributeError(), MALFORMED),
+        (sdk.ReadTimeoutError(endpoint_url="x"), f"{TIMED_OUT}: check network and endpoint"),
+    ],
+)
+def test_an_error_is_told_in_one_sentence(raised: Exception, text: str) -> None:
+    """Which secret, what happened, what to do; AWS's code and request id in brackets if there are any."""
+    error = to_error(raised, "name").error
+
+    assert str(error) == f"secret 'name': {text}"
+    assert error.secret_id == "name"
+
+
+def test_a_refusal_of_another_call_is_about_the_role_below_500() -> None:
+    """STS's own codes with a 4xx status are refusals; with 500 it is unavailable."""
+    assert type(to_error(client_error("nonsense!", 499, operation="AssumeRole"), "name").error) is CredentialsError
+    assert (
+        type(to_error(client_error("nonsense!", 500, operation="AssumeRole"), "name").error) is SecretUnavailableError
+    )
+
+
+def test_a_chain_of_causes_that_is_a_circle_ends() -> None:
+    """Exceptions may name each other as their context."""
+    raised = sdk.NoRegionError()
+    raised.__context__ = other = ValueError()
+    other.__context__ = raised
+
+    assert type(to_error(raised, "name").error) is ConfigurationError

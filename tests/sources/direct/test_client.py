@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from asecretcache._sources.direct.environment import Settings, resolve_settings
 from asecretcache._sources.exceptions import ClientError
 from asecretcache.testing import ManualClock
 from container_endpoint import container_response
+from moto_server import SESSION_TOKEN
 from raw_server import ARN, GOOD, RawServer, http
 
 
@@ -59,6 +61,62 @@ async def test_the_credentials_of_a_container_sign(
     assert [b"Credential=AKIACONTAINER/" in call and b"canary-token" in call for call in calls] == [True, True]
 
 
+async def test_a_request_has_the_headers_of_the_sdk(aws_raw: RawServer) -> None:
+    """Names in lower case, each once; what differs between requests has its form."""
+    async with DirectClient(settings()) as client:
+        await client.get_secret_value(SecretId="name")
+
+    body = '{"SecretId": "name"}'
+    version = ".".join(map(str, sys.version_info[:3]))
+    agent = f"ua/2.1 os/{sys.platform} lang/python#{version} md/pyimpl#cpython cfg/retry-mode#standard"
+    forms = [
+        rf"host: {re.escape(aws_raw.url.removeprefix('http://'))}",
+        r"content-type: application/x-amz-json-1\.1",
+        r"x-amz-date: \d{8}T\d{6}Z",
+        r"x-amz-target: secretsmanager\.GetSecretValue",
+        rf"x-amz-security-token: {SESSION_TOKEN}",
+        r"authorization: AWS4-HMAC-SHA256 Credential=.*",
+        r"accept-encoding: identity",
+        rf"content-length: {len(body)}",
+        rf"user-agent: asecretcache md/direct {re.escape(agent)}",
+        r"amz-sdk-invocation-id: [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
+        r"amz-sdk-request: attempt=1; max=3",
+    ]
+    # The server leaves out the ends of the headers' lines.
+    assert re.fullmatch("".join((r"POST / HTTP/1\.1\r\n", *forms, body)), aws_raw.requests[0].decode())
+
+
+async def test_a_redirect_is_an_error(aws_raw: RawServer) -> None:
+    """300 and all above are; nothing is followed."""
+    aws_raw.answer(GOOD, 300)
+    async with DirectClient(settings()) as client:
+        with pytest.raises(ClientError) as caught:
+            await client.get_secret_value(SecretId="name")
+
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 300
+
+
+@pytest.mark.parametrize("body", [{"message": "the text"}, {"Message": "the text"}, {}])
+async def test_the_message_of_an_error_has_two_names(aws_raw: RawServer, body: dict[str, str]) -> None:
+    """As botocore reads it; without one it is empty."""
+    aws_raw.answer({"__type": "AccessDenied", **body}, 400)
+    async with DirectClient(settings()) as client:
+        with pytest.raises(ClientError) as caught:
+            await client.get_secret_value(SecretId="name")
+
+    assert caught.value.response["Error"] == {"Code": "AccessDenied", "Message": "the text" if body else ""}
+
+
+async def test_outside_of_lambda_no_trace_is_sent(aws_raw: RawServer, credentials: pytest.MonkeyPatch) -> None:
+    """A trace without a function isn't Lambda's."""
+    credentials.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+    credentials.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988")
+    async with DirectClient(settings()) as client:
+        await client.get_secret_value(SecretId="name")
+
+    assert b"x-amzn-trace-id" not in aws_raw.requests[0]
+
+
 async def test_the_user_agent_names_library_python_and_environment(
     aws_raw: RawServer, credentials: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +132,12 @@ async def test_the_user_agent_names_library_python_and_environment(
 
 @pytest.mark.parametrize(
     ("trace", "sent"),
-    [("Root=1-5759e988;Parent=5359;Sampled=1", "Root=1-5759e988;Parent=5359;Sampled=1"), ("a\nb", "a%0Ab"), ("", None)],
+    [
+        ("Root=1-5759e988;Parent=5359;Sampled=1", "Root=1-5759e988;Parent=5359;Sampled=1"),
+        ("a\nb", "a%0Ab"),
+        ("a&[b]", "a&[b]"),
+        ("", None),
+    ],
 )
 async def test_lambdas_trace_is_passed_on(
     aws_raw: RawServer, credentials: pytest.MonkeyPatch, trace: str, sent: str | None

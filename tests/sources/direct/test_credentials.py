@@ -210,3 +210,38 @@ async def test_a_response_without_usable_credentials_is_an_error(
         await container.get()
 
     assert len(raw_server.requests) == 3
+
+
+async def test_the_request_asks_for_json_at_the_host(raw_server: RawServer, container: ContainerCredentials) -> None:
+    """With the names of the headers in lower case, as HTTP allows."""
+    await container.get()
+
+    host = raw_server.url.removeprefix("http://").encode()
+    assert raw_server.requests == [
+        # The server leaves out the ends of the headers' lines.
+        b"GET /v2/credentials?id=1 HTTP/1.1\r\nhost: %saccept: application/json" % host
+    ]
+
+
+async def test_credentials_that_expire_now_are_unusable(
+    raw_server: RawServer, container: ContainerCredentials, clock: ManualClock, delays: list[float]
+) -> None:
+    """A moment later they would be refused."""
+    raw_server.bytes = container_response(clock, 0)
+
+    with pytest.raises(CredentialRetrievalError):
+        await container.get()
+
+
+@pytest.mark.parametrize(("seconds_left", "fetches"), [(900, 1), (899, 2)])
+async def test_credentials_are_renewed_when_less_than_15_minutes_are_left(
+    raw_server: RawServer, container: ContainerCredentials, clock: ManualClock, seconds_left: float, fetches: int
+) -> None:
+    """With exactly 15 minutes they are used."""
+    await container.get()
+    clock.advance(3600 - seconds_left)
+    raw_server.bytes = container_response(clock)
+
+    await container.get()
+
+    assert len(raw_server.requests) == fetches

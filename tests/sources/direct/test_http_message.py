@@ -162,3 +162,9 @@ def test_a_closed_parser_is_freed_without_the_collector(response: bytes) -> None
         gc.enable()
 
     assert left == []
+
+
+def test_a_header_that_cant_be_sent_is_told_without_its_value() -> None:
+    """It may be a token."""
+    with pytest.raises(ValueError, match=r"\Aa header must have printable ASCII characters alone\Z"):
+        encode_request(Request("GET", "/", {"authorization": "canary\n"}))
