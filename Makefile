@@ -32,7 +32,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union build bench replay soak clean
+.PHONY: help test lint demo test-all test-union build bench replay soak mutants clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -63,12 +63,19 @@ SEEDS := 8000
 soak: $(VENV)/wheel.stamp ## Use a cache for long and see that nothing is left over; GETS=, INVOCATIONS=, SEEDS=
 	cd tests && ../$(VENV)/bin/python -m simulation.soak --invocations $(INVOCATIONS) --gets $(GETS) --seeds $(SEEDS)
 
+# docs/mutants.md tells of those that may survive.
+mutants: $(VENV)/mutants.stamp ## Change the code in 5,000 ways, and see that the tests notice 95 % of them: 1 to 2 hours
+	$(RUN) mutmut run --max-children 4
+	$(RUN) mutmut export-cicd-stats
+	$(VENV)/bin/python -c 'import json; found = json.load(open("mutants/mutmut-cicd-stats.json")); print(found); \
+	    exit(found["survived"] + found["no_tests"] + found["suspicious"] > 0.05 * found["total"])'
+
 build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
 	rm -rf dist
 	$(RUN) build --outdir dist
 
 clean: ## Remove all that make has made
-	rm -rf .venv .venv-* build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist mutants .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find asecretcache tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # --- Every CPython >= 3.11 on PATH or from pyenv, each in an environment of its own: .venv-3.11, .venv-3.12, ...
@@ -113,6 +120,10 @@ $(VENV)/made.stamp:
 %/tools.stamp: %/made.stamp pyproject.toml
 	$*/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$*/bin/python $(PIP) --group dev
+	@touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/wheel.stamp
+	$(VENV)/bin/python $(PIP) --group mutants
 	@touch $@
 
 # It draws, which tests needn't, and installs the others that are measured.
