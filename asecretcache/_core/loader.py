@@ -143,6 +143,13 @@ class Loader:
                 self.store.add_field(request.key, name, field)
         return field
 
+    def servable(self, request: SecretRequest, error: SecretCacheError | None) -> Secret | None:
+        """Return the stored value if it is fresh, or may be served stale given what its latest fetch failed with."""
+        entry, now = self.store.entries.get(request.key), self.options.clock()
+        if entry is not None and (is_fresh(entry, now) or may_serve_stale(self.options, entry, error, now)):
+            return entry.secret
+        return None
+
     async def warm(self, warm: Callable[[], Awaitable[None]]) -> None:
         """Let the source prepare, within the time of a fetch; raise SecretUnavailableError if it takes longer."""
         timeout = FetchTimeout(time_left(self.options.fetch_timeout), self.options.clock, self.options.monotonic)
@@ -248,17 +255,16 @@ class Loader:
         self, error: SecretCacheError, request: SecretRequest, reason: FetchReason
     ) -> Secret | SecretCacheError:
         """Return the stored value if it may be served instead of an error, else the error."""
-        entry = self.store.entries.get(request.key)
-        if entry is None or reason is not FetchReason.READ or not error.is_transient:
+        if reason is not FetchReason.READ or not error.is_transient:
             return error
-        now = self.options.clock()
         # It may be fresh by now, if another fetch has ended meanwhile.
-        if not is_fresh(entry, now) and not may_serve_stale(self.options, entry, error, now):
+        stored = self.servable(request, error)
+        if stored is None:
             return error
         with self.lock:
             self._counts["misses"] -= 1  # As in _look_up.
             self._counts["stale_served"] += 1
-        return entry.secret
+        return stored
 
     def _store_result(self, fetch: Fetch) -> LogLine | None:
         """Store the value of a fetch, or record its failure; return what is to be logged."""

@@ -74,21 +74,23 @@ class Rotations:
         """Return a version other than the failed one as soon as there is one; None if none comes in time."""
         monotonic = self._loader.options.monotonic
         ends_at = monotonic() + time_left(refresh_timeout)
-        has_refreshed = False
+        has_tried = False
+        error: SecretCacheError | None = None
         while True:
-            entry = self._loader.store.entries.get(request.key)
-            if entry is not None and entry.secret.version_id != failed.version_id:
-                return entry.secret
+            stored = self._loader.servable(request, error)
+            if stored is not None and stored.version_id != failed.version_id:
+                return stored
             left = ends_at - monotonic()
             is_joining = self._loader.single_flight.is_joinable(request, FetchReason.REFRESH)
             wait = 0.0 if is_joining else self._take_slot(request.secret_id)
             # Without any time there is one refresh all the same.
-            if left <= _CLOCK_STEP and (has_refreshed or wait > 0.0):
+            if left <= _CLOCK_STEP and (has_tried or wait > 0.0):
                 return None
+            has_tried = True
             if wait > 0.0:
+                # For a refresh of another caller, or for the next slot.
                 await asyncio.sleep(min(wait, left))
                 continue
-            has_refreshed = True
             try:
                 # The fetch may take longer; this bounds only how long its caller waits.
                 async with asyncio.timeout(left if left > _CLOCK_STEP else None):
@@ -101,6 +103,7 @@ class Rotations:
             except SecretCacheError as exc:
                 if not exc.is_transient:
                     return None
+                error = exc.with_traceback(None)
 
     def _take_slot(self, secret_id: str) -> float:
         """Take the next slot of the schedule and return 0; if it isn't due, return the seconds until it is."""

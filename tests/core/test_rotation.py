@@ -361,6 +361,58 @@ async def test_a_version_that_came_by_another_way_is_seen_at_the_end(
     assert len(source.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "passwords"), [(SecretNotFoundError("gone"), ["one"]), (SecretUnavailableError("down"), ["one", "two"])]
+)
+async def test_another_version_in_memory_is_used_if_it_may_be_served(
+    source: InMemorySource, database: Database, clock: ManualClock, error: Any, passwords: list[str]
+) -> None:
+    """One that has expired is refreshed first; it is used on while AWS is down, and not once AWS has refused it."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0)
+    secret = await cache.get(NAME)
+    database.password = "two"
+
+    async def connect(given: Secret) -> str:
+        if given is secret:
+            # While it is tried, another task fetches the new version, and that one expires.
+            source.rotate(NAME, "two")
+            await cache.refresh(NAME)
+            clock.advance(11.0)
+            source.fail(error)
+        return await database.connect(given)
+
+    call = cache.call_with_secret(NAME, connect, refresh_on=RefusedError, refresh_timeout=0.0)
+    if len(passwords) == 1:
+        with pytest.raises(RefusedError):
+            await call
+    else:
+        assert await call == "connected with 2"
+
+    assert database.asked == passwords
+    assert len(source.calls) == 3
+
+
+@pytest.mark.virtual_time
+async def test_a_caller_whose_time_is_up_starts_no_refresh(source: InMemorySource, database: Database) -> None:
+    """It has waited for the refreshes of another caller, which an invalidation has ended."""
+    cache = timed_cache(source)
+    await cache.get(NAME)
+    database.password = "two"
+    other = asyncio.create_task(is_refused(cache, database, 60.0))
+    await asyncio.sleep(0.75)  # Its refreshes were at 0, 0.1, 0.3 and 0.7 s.
+    caller = asyncio.create_task(is_refused(cache, database, 0.5))
+    await asyncio.sleep(0.1)
+    calls = len(source.calls)
+    cache.invalidate(NAME)
+    source.pause()
+
+    await caller
+
+    assert asyncio.get_running_loop().time() == pytest.approx(1.25)
+    assert len(source.calls) == calls
+    other.cancel()
+
+
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("error", [SecretUnavailableError("down"), SecretThrottledError("slow down")])
 async def test_a_refresh_that_fails_for_a_moment_is_tried_again(

@@ -81,8 +81,12 @@ class CallerRules:
         if caller.kind == "call_with_secret" and reason is FetchReason.REFRESH and is_new and not is_retry:
             self._check_pace(record.fetch.request.secret_id)
             stored = self.fetches.stored.get(record.fetch.request.key)
-            is_other = _is_another(stored, caller.tried[0])
+            is_other = _is_another(stored, caller.tried[0]) and self._may_be_served(stored)
             self.claim("rotation", not is_other, "refreshed though another version is in memory:", caller.ask.id)
+
+    def _may_be_served(self, stored: FetchRecord | None) -> bool:
+        """Whether a stored value is fresh, or stale within stale-while-revalidate."""
+        return stored is not None and stored.may_be_stale(self.clocks.wall(), self.options.stale_while_revalidate)
 
     def _check_pace(self, secret_id: str) -> None:
         now, (last, number) = self.clocks.monotonic.now, self.paces.get(secret_id, (-100.0, 0))
@@ -290,7 +294,7 @@ class CallerRules:
         self.claim("rotation", not timeout or ran <= timeout + EPSILON, "waited beyond refresh_timeout:", number, ran)
         self.claim("rotation", waited >= timeout - EPSILON, "gave up too early:", number, waited)
         stored = self.fetches.stored.get(caller.requests[0].key)
-        is_other = _is_another(stored, caller.tried[0])
+        is_other = _is_another(stored, caller.tried[0]) and self._may_be_served(stored)
         self.claim("rotation", not is_other, "gave up though another version is stored:", number)
 
 
