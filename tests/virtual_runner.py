@@ -31,9 +31,9 @@ class Context:
 @pytest.fixture
 def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualTime]:
     """The clock of the loop on which handlers run; the loop is a virtual one."""
-    invocations.close()
+    invocations.close(wait=True)
     clock = VirtualTime()
     runner = partial(asyncio.Runner, loop_factory=lambda: VirtualLoop(clock=clock))
     monkeypatch.setattr(asyncio, "Runner", runner)
     yield clock
-    invocations.close()
+    invocations.close(wait=True)

@@ -150,7 +150,7 @@ class _Preparation:
     def before_snapshot(self) -> None:
         """Remove values, clients and bootstrap's variables, since many environments are cloned from one snapshot."""
         forget_bootstrapped()
-        invocations.close()
+        invocations.close(wait=True)
         for cache in live_caches():
             cache.clear()
 

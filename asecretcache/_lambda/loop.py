@@ -68,7 +68,7 @@ class Invocations:
             inside.run(_inside.set, os.getpid())
             return self._runner.run(work(), context=inside)
 
-    def close(self, *, wait: bool = True) -> None:
+    def close(self, *, wait: bool) -> None:
         """End the loop's tasks, close its clients and the loop. The next invocation gets a new loop.
 
         Args:

@@ -543,7 +543,10 @@ async def test_the_oldest_schedule_is_forgotten(database: Database) -> None:
     ("arguments", "says"),
     [
         ({"function": "connect"}, "function must be callable with the secret .* not str"),
-        ({"refresh_on": "RefusedError"}, "refresh_on must be the exception"),
+        (
+            {"refresh_on": "RefusedError"},
+            r"\Arefresh_on must be the exception, or a tuple of exceptions, by which the function refuses a secret\Z",
+        ),
         ({"refresh_on": ()}, "refresh_on must be the exception"),
         ({"refresh_on": BaseException}, "refresh_on must be the exception"),
         ({"refresh_on": RefusedError("x")}, "refresh_on must be the exception"),

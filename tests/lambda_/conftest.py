@@ -58,7 +58,7 @@ def default(alone: None, cache: SecretCache, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(variable, raising=False)
     set_default_cache(cache)
     yield cache
-    invocations.close()
+    invocations.close(wait=True)
     set_default_cache(None)
     forget_bootstrapped()
     for variable in set(os.environ) - set(before):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import traceback
 from typing import Any
 
@@ -145,7 +146,9 @@ async def test_a_value_that_no_variable_can_hold_is_refused(source: InMemorySour
     """Before any is written, by an error that names variable and secret, and not the value."""
     source.rotate("odd", value)
     before = dict(os.environ)
-    with pytest.raises(SecretFormatError, match=r"'odd'.*variable OTHER.*get_secret\(\)") as caught:
+    told = "the value of secret 'odd' can't be put into the environment variable OTHER"
+    remedy = "it has a NUL or can't be encoded; read it with get_secret() instead"
+    with pytest.raises(SecretFormatError, match=rf"\A{told}: {re.escape(remedy)}\Z") as caught:
         await bootstrap({"API_KEY": "prod/api", "OTHER": "odd"})
 
     assert caught.value.secret_id == "odd"
@@ -223,6 +226,14 @@ async def test_the_log_says_where_a_secret_came_from(
     ]
 
 
+async def test_each_hit_is_counted(default: SecretCache) -> None:
+    """The module-level function has the hit path of its own."""
+    for _ in range(4):
+        await get_secret("prod/api")
+
+    assert default.stats().hits == 3
+
+
 async def test_hits_are_not_logged_above_debug(caplog: pytest.LogCaptureFixture) -> None:
     """With the level at INFO only fetches are logged."""
     caplog.set_level(logging.INFO, "asecretcache")
@@ -249,7 +260,7 @@ async def test_a_bad_ttl_names_the_variable(setting: str, read: Any, monkeypatch
     """The first use raises, and says what the variable may be."""
     monkeypatch.setenv("ASECRETCACHE_TTL", setting)
     set_default_cache(None)
-    with pytest.raises(ConfigurationError, match=r"ASECRETCACHE_TTL .*give seconds, or none for no expiry"):
+    with pytest.raises(ConfigurationError, match=r"\AASECRETCACHE_TTL .*: give seconds, or none for no expiry\Z"):
         await read("prod/api")
 
 
@@ -262,8 +273,9 @@ async def test_a_bad_ttl_names_the_variable(setting: str, read: Any, monkeypatch
         ("", SecretsManagerSource),
     ],
 )
+@pytest.mark.parametrize("ttl", ["", "60"])
 async def test_the_environment_sets_the_default_source(
-    setting: str, kind: type, monkeypatch: pytest.MonkeyPatch
+    setting: str, kind: type, ttl: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ASECRETCACHE_SOURCE chooses the source, and the default cache closes the one that was made for it."""
     closed: list[type] = []
@@ -274,6 +286,7 @@ async def test_the_environment_sets_the_default_source(
     for source in (DirectSource, SecretsManagerSource):
         monkeypatch.setattr(source, "aclose", aclose)
     monkeypatch.setenv("ASECRETCACHE_SOURCE", setting)
+    monkeypatch.setenv("ASECRETCACHE_TTL", ttl)
     set_default_cache(None)
     await get_default_cache().aclose()
 

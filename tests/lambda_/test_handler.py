@@ -443,3 +443,18 @@ def test_the_text_of_a_wrong_decoration_names_the_function() -> None:
         async_handler(prefetch="prod/db")
     example = "async_handler(prefetch=['prod/db'])"
     assert str(caught.value) == f"prefetch must be a list of secret references: {example}"
+
+
+def test_a_prefetch_that_failed_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """The handler fetches what it needs; a later invocation prefetches nothing."""
+    source = InMemorySource({NAME: VALUE})
+    source.fail(SecretUnavailableError("down"))
+
+    @async_handler(prefetch=[NAME], cache=SecretCache(source))
+    async def handler(event: object, context: object) -> None:
+        pass
+
+    handler(None, None)
+    handler(None, None)
+
+    assert len(source.calls) == 1

@@ -74,8 +74,11 @@ def test_a_handler_called_in_a_thread_of_another_is_refused() -> None:
     async def outer(event: object, context: object) -> None:
         await asyncio.to_thread(read, NAME, None)
 
-    with pytest.raises(ConfigurationError, match="inside a running event loop or another handler"):
+    with pytest.raises(ConfigurationError) as caught:
         outer(None, None)
+    place = "inside a running event loop or another handler, where it can't block"
+    remedy = "await handler.__wrapped__(event, context) instead"
+    assert str(caught.value) == f"an async_handler was called {place}: {remedy}"
 
 
 @pytest.mark.parametrize(("seconds", "ends_at"), [(2.0, 1.8), (60.0, 59.5)])
@@ -291,8 +294,8 @@ def test_closing_ends_what_still_runs() -> None:
         return asyncio.get_running_loop()
 
     loop = handler(None, None)
-    invocations.close()
-    invocations.close()
+    invocations.close(wait=True)
+    invocations.close(wait=True)
 
     assert ended == ["task", "generator"]
     assert tasks[0].cancelled()
@@ -318,7 +321,7 @@ def test_a_task_that_does_not_end_is_left_after_half_a_second(virtual_time: Virt
         await asyncio.sleep(0)
 
     handler(None, None)
-    invocations.close()
+    invocations.close(wait=True)
 
     assert virtual_time.now == 0.5
     # The loop is gone, so nothing will end it: it is no mistake to be warned of.

@@ -193,6 +193,27 @@ async def test_a_wrong_clock_is_corrected_by_the_servers(
     assert delays == []
 
 
+async def test_a_clock_that_was_corrected_is_kept(
+    aws_raw: RawServer, credentials: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    """A refusal by the same time is no reason for another attempt, and one by another time is none within one call."""
+    refused = [
+        http({"__type": "InvalidSignatureException"}, 400, f"Date: Tue, 14 Nov 2023 {hour}:13:20 GMT")
+        for hour in (23, 23, 21, 20)
+    ]
+    async with DirectClient(settings(), clock=clock) as client:
+        aws_raw.first(refused[0])
+        await client.get_secret_value(SecretId="name")
+        aws_raw.first(refused[1])
+        with pytest.raises(ClientError):
+            await client.get_secret_value(SecretId="name")
+        aws_raw.first(refused[2], refused[3])
+        with pytest.raises(ClientError):
+            await client.get_secret_value(SecretId="name")
+
+    assert len(aws_raw.requests) == 2 + 1 + 2
+
+
 async def test_a_clock_is_corrected_once_per_call(
     aws_raw: RawServer, credentials: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:

@@ -297,3 +297,29 @@ async def test_an_authority_outside_of_the_bundle_is_refused(tls_server: RawServ
             await body_of(pool)
 
     assert tls_server.requests == []
+
+
+async def test_a_slow_response_on_a_used_connection_is_a_read_timeout(
+    raw_server: RawServer, clock: ManualClock
+) -> None:
+    """As on a new one."""
+    pool = pool_for(raw_server, clock)
+    await body_of(pool)
+    raw_server.hang()
+
+    with pytest.raises(ReadTimeoutError):
+        await body_of(pool, read_timeout=0.05)
+
+    raw_server.let_go.set()
+    assert raw_server.connections == 1
+
+
+async def test_a_connection_may_be_idle_for_20_seconds(raw_server: RawServer, clock: ManualClock) -> None:
+    """It is used again then."""
+    pool = pool_for(raw_server, clock)
+    await body_of(pool)
+    clock.advance(20.0)
+    await body_of(pool)
+    pool.close()
+
+    assert raw_server.connections == 1

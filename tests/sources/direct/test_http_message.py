@@ -168,3 +168,33 @@ def test_a_header_that_cant_be_sent_is_told_without_its_value() -> None:
     """It may be a token."""
     with pytest.raises(ValueError, match=r"\Aa header must have printable ASCII characters alone\Z"):
         encode_request(Request("GET", "/", {"authorization": "canary\n"}))
+
+
+def test_spaces_after_the_size_of_a_chunk_are_ignored() -> None:
+    """The SDK's HTTP client accepts them too."""
+    parser = parsed(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n5  \r\nhello\r\n0\r\n\r\n")
+
+    assert parser.is_complete
+    assert bytes(parser.body) == b"hello"
+
+
+@pytest.mark.parametrize("length", [70_000, http_message.MAX_BODY])
+def test_a_body_may_be_as_long_as_the_limit(length: int) -> None:
+    """It may be longer than a head may be."""
+    body = length * b"x"
+
+    parser = parsed(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % length, body)
+
+    assert parser.is_complete
+    assert not parser.is_malformed
+    assert parser.body == body
+
+
+def test_a_long_head_that_comes_in_pieces_is_malformed() -> None:
+    """The pieces add up."""
+    parser = Response()
+    parser.feed(b"HTTP/1.1 200 X\r\n")
+    for _ in range(70):
+        parser.feed(b"X: " + 1000 * b"x" + b"\r\n")
+
+    assert parser.is_malformed
