@@ -41,7 +41,7 @@ class InMemorySource:
 
     Any task, loop and thread may share it.
 
-    Arguments:
+    Args:
         secrets: values by name; str makes a text secret, bytes a binary one.
         account_id: the AWS account in the secrets' ARNs.
 

@@ -35,9 +35,9 @@ class Record:
     started_at: float
     expires_at: float
 
-    def __init__(self, secret: Secret, value: object, text: str | None) -> None:
+    def __init__(self, secret: Secret, value: object, text: str | None, *, is_whole: bool = False) -> None:
         self.secret = secret
-        self.is_whole = False
+        self.is_whole = is_whole
         self.value = value
         self.text = text
         self.hits = 0
@@ -51,22 +51,34 @@ class Entry:
         sequence: the place of its fetch in the order of starts.
         started_at: the wall-clock time at which its fetch started, from which its age counts.
         expires_at: until when it is fresh.
+        stale_until: until when it may be served while it is refreshed in the background.
+        stale_on_error_until: until when it may be served if its refresh fails.
         refused_sequence: the latest fetch by which AWS said that the value may not be read any more; 0 for none.
         spent_hits: how many of all its hits have earned it a second chance already.
         whole: what a read of the secret looks up.
         fields: what reads of parts of it look up, by that. They live as long as the entry.
     """
 
-    __slots__ = ("expires_at", "fields", "refused_sequence", "secret", "sequence", "spent_hits", "started_at", "whole")
+    __slots__ = (
+        "expires_at",
+        "fields",
+        "refused_sequence",
+        "secret",
+        "sequence",
+        "spent_hits",
+        "stale_on_error_until",
+        "stale_until",
+        "started_at",
+        "whole",
+    )
 
     def __init__(self, secret: Secret, sequence: int, started_at: float, expires_at: float) -> None:
         self.secret = secret
         self.sequence = sequence
         self.started_at = started_at
-        self.expires_at = expires_at
+        self.expires_at = self.stale_until = self.stale_on_error_until = expires_at
         self.refused_sequence = self.spent_hits = 0
-        self.whole = Record(secret, None, secret.secret_string)
-        self.whole.is_whole = True
+        self.whole = Record(secret, None, secret.secret_string, is_whole=True)
         self.whole.started_at, self.whole.expires_at = started_at, expires_at
         if secret.secret_string is None:
             del self.whole.text  # A read of it fails, without a check on the hit path.

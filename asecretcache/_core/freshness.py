@@ -34,18 +34,19 @@ _HELD: Final = (*REFUSED, SecretThrottledError)
 
 
 def new_entry(options: CacheOptions, request: SecretRequest, secret: Secret, sequence: int, started_at: float) -> Entry:
-    """Return the entry of a fetched secret, with the time at which it expires."""
-    ttl = options.ttl
-    for secret_id in (request.secret_id, secret.arn, secret.name):
-        if secret_id in options.ttl_by_secret:
-            ttl = options.ttl_by_secret[secret_id]
-            break
+    """Return the entry of a fetched secret, with the times until which it may be served: all that the options say."""
+    # What is set for the id that was asked for goes before what is set for the secret's other id.
+    ids = request.secret_id, secret.arn, secret.name
+    ttl = next((options.ttl_by_secret[each] for each in ids if each in options.ttl_by_secret), options.ttl)
     expires_at = math.inf
     # The value of a version never changes, but a label that is asked for with it may move.
     if ttl is not None and (request.version_id is None or request.version_stage is not None):
         # From the start of the fetch: the value may have been read at any time since, and arrive after a freeze.
         expires_at = started_at + ttl * (1 - options.jitter * random_fraction())
-    return Entry(secret, sequence, started_at, expires_at)
+    entry = Entry(secret, sequence, started_at, expires_at)
+    entry.stale_until = expires_at + options.stale_while_revalidate
+    entry.stale_on_error_until = expires_at + options.stale_if_error
+    return entry
 
 
 def is_fresh(entry: Entry, now: float) -> bool:
@@ -53,12 +54,12 @@ def is_fresh(entry: Entry, now: float) -> bool:
     return entry.started_at <= now < entry.expires_at
 
 
-def may_serve_stale(options: CacheOptions, entry: Entry, error: SecretCacheError | None, now: float) -> bool:
+def may_serve_stale(entry: Entry, error: SecretCacheError | None, now: float) -> bool:
     """Return whether an expired entry may be served, given what its latest fetch failed with, if it did."""
     if entry.refused_sequence or now < entry.started_at or now < entry.expires_at:
         return False
-    is_on_error = error is not None and error.is_transient and now < entry.expires_at + options.stale_if_error
-    return is_on_error or now < entry.expires_at + options.stale_while_revalidate
+    is_on_error = error is not None and error.is_transient and now < entry.stale_on_error_until
+    return is_on_error or now < entry.stale_until
 
 
 class Failure(NamedTuple):

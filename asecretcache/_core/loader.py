@@ -146,7 +146,7 @@ class Loader:
     def servable(self, request: SecretRequest, error: SecretCacheError | None) -> Secret | None:
         """Return the stored value if it is fresh, or may be served stale given what its latest fetch failed with."""
         entry, now = self.store.entries.get(request.key), self.options.clock()
-        if entry is not None and (is_fresh(entry, now) or may_serve_stale(self.options, entry, error, now)):
+        if entry is not None and (is_fresh(entry, now) or may_serve_stale(entry, error, now)):
             return entry.secret
         return None
 
@@ -209,7 +209,7 @@ class Loader:
             if failure is not None:
                 is_retrying = self.single_flight.is_joinable(request, reason)
                 error = failure.error if failure.is_known(now, is_retrying=is_retrying) else None
-            if not may_serve_stale(self.options, entry, error, now):
+            if not may_serve_stale(entry, error, now):
                 return None
             self._counts["misses"] -= is_retry  # A read that was counted as a miss is a stale answer instead.
             self._counts["stale_served"] += 1
@@ -287,7 +287,7 @@ class Loader:
             if not present.refused_sequence:
                 line = logging.WARNING, "%s; the value in memory isn't served beyond its ttl", error
             present.refused_sequence = max(present.refused_sequence, fetch.sequence)
-        elif present is not None and may_serve_stale(self.options, present, error, now):
+        elif present is not None and may_serve_stale(present, error, now):
             is_stale_served = True
             line = logging.WARNING, "%s; a stale value is served meanwhile", error
         if fetch.counts_as_failure:

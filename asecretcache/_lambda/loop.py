@@ -54,9 +54,8 @@ class Invocations:
     ) -> T:
         """Run one invocation in a copy of the caller's context; return or raise what it does."""
         if self.is_inside_a_loop():
-            place = "inside a running event loop or another handler"
-            remedy = "await handler.__wrapped__(event, context)"
-            raise ConfigurationError(f"an async_handler was called {place}, where it can't block: {remedy} instead")
+            msg = "an async_handler was called inside a running event loop or another handler, where it can't block: "
+            raise ConfigurationError(msg + "await handler.__wrapped__(event, context) instead")
         return self.run_work(lambda: _invoke(invocation, before, context))
 
     def run_work(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

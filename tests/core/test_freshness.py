@@ -142,7 +142,7 @@ def test_when_a_stale_value_may_be_served(now: float, error: SecretCacheError | 
     """Within stale-while-revalidate always, within stale-if-error after a transient failure."""
     given = options(100, stale_while_revalidate=20, stale_if_error=300)
 
-    assert may_serve_stale(given, entry_of(given), error, now) is may
+    assert may_serve_stale(entry_of(given), error, now) is may
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_stale_if_error_is_for_transient_failures_only(error: SecretCacheError) 
     """What AWS refuses must not be served from memory beyond its ttl, nor must a mistake be hidden."""
     given = options(100, stale_if_error=300)
 
-    assert not may_serve_stale(given, entry_of(given), error, 1100.0)
+    assert not may_serve_stale(entry_of(given), error, 1100.0)
 
 
 def test_what_counts_is_whether_the_error_is_transient() -> None:
@@ -170,7 +170,7 @@ def test_what_counts_is_whether_the_error_is_transient() -> None:
     error.is_transient = True
     given = options(100, stale_if_error=300)
 
-    assert may_serve_stale(given, entry_of(given), error, 1100.0)
+    assert may_serve_stale(entry_of(given), error, 1100.0)
 
 
 def test_a_refused_value_is_never_served_stale() -> None:
@@ -179,7 +179,7 @@ def test_a_refused_value_is_never_served_stale() -> None:
     entry = entry_of(given)
     entry.refused_sequence = 8
 
-    assert not may_serve_stale(given, entry, DOWN, 1100.0)
+    assert not may_serve_stale(entry, DOWN, 1100.0)
     assert is_fresh(entry, 1050.0), "within its ttl it is"
 
 
@@ -325,5 +325,5 @@ def test_a_value_without_a_ttl_may_be_stale_in_the_moment_of_its_start() -> None
     given = options(0.0, stale_while_revalidate=5.0)
     entry = entry_of(given)
 
-    assert may_serve_stale(given, entry, None, entry.started_at)
-    assert not may_serve_stale(given, entry, None, entry.started_at - 0.001)
+    assert may_serve_stale(entry, None, entry.started_at)
+    assert not may_serve_stale(entry, None, entry.started_at - 0.001)
