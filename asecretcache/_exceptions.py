@@ -57,7 +57,7 @@ class SecretCacheError(Exception):
 
     def _about(self, secret_id: str) -> SecretCacheError:
         """Return a copy that names the secret; the error of a whole batch names none."""
-        copy = self._copy(self.secret_id or secret_id)
+        copy = self._copy(secret_id)
         if self.secret_id is None:
             copy.args = (f"secret {secret_id!r}, in a batch: {self}",)
         return copy

@@ -193,6 +193,30 @@ def test_a_bad_request_is_refused_with_the_rule(arguments: Any, says: str) -> No
         SecretRequest(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("secret_id", "says"),
+    [
+        ("", "is empty"),
+        ("a\nb", "'a\\nb' has characters that can't be printed"),
+        ("prod/db:password", "'prod/db:password' has a colon outside of an ARN"),
+    ],
+)
+def test_a_bad_id_is_told_with_its_remedy(secret_id: str, says: str) -> None:
+    """The error has the id where there is one."""
+    with pytest.raises(ConfigurationError) as caught:
+        SecretRequest(secret_id)
+
+    assert str(caught.value) == f"the secret id {says}: give a secret's name or ARN"
+    assert caught.value.secret_id == (secret_id or None)
+
+
+def test_the_longest_stage_and_version_are_taken() -> None:
+    """AWS takes stages of up to 256 characters and versions of up to 64."""
+    request = SecretRequest("db", "s" * 256, "v" * 64)
+
+    assert (request.version_stage, request.version_id) == ("s" * 256, "v" * 64)
+
+
 def test_no_stage_and_awscurrent_are_one_request() -> None:
     """Secrets Manager takes AWSCURRENT by default, so both have the key of the id alone."""
     assert SecretRequest("db", "AWSCURRENT") == SecretRequest("db")
@@ -234,6 +258,8 @@ def test_a_member_of_a_str_enum_is_its_value() -> None:
         ("prod/db", ARN, True),
         (ARN, "prod/db", True),
         (ARN, ARN[:-7], True),
+        ("prod/database", ARN.replace("prod/db", "prod/database"), True),
+        (ARN.replace("prod/db", "prod/database"), "prod/database", True),
         (ARN.replace("123456789012", "999999999999"), "prod/db", True),
         ("prod/db", "prod/api", False),
         ("prod", ARN, False),

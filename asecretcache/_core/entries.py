@@ -167,4 +167,3 @@ class EntryStore:
         self._past_hits += entry.all_hits
         for name in entry.fields:
             self.records.pop(name, None)
-        entry.fields = {}

@@ -67,6 +67,20 @@ class AnsweringSource(InMemorySource):
 # Batches
 
 
+@pytest.mark.parametrize("answer", [[], None, "values"])
+async def test_a_batch_that_returns_no_mapping_is_told(answer: object) -> None:
+    """By its type alone, with each secret."""
+    cache = SecretCache(AnsweringSource(answer), batch=True)
+
+    results = await cache.get_many("s000", "s001", return_exceptions=True)
+
+    told = f"returned {type(answer).__name__} instead of a mapping"
+    for name, error in results.items():
+        assert isinstance(error, SecretUnavailableError)
+        assert told in str(error)
+        assert error.secret_id == name
+
+
 async def test_current_versions_go_twenty_at_a_time_and_others_alone() -> None:
     """A batch can ask for current versions only."""
     requests = [SecretRequest(name) for name in NAMES[:21]]

@@ -266,12 +266,14 @@ async def test_a_background_refresh_that_is_refused_ends_the_stale_value(
     source.fail(SecretAccessDeniedError("secret 'prod/db': no"))
     assert await cache.get_secret(NAME) == OLD
     await idle(cache)
+    told = ["secret 'prod/db': no; the value in memory isn't served beyond its ttl"]
+    assert caplog.messages == told
     for _ in range(2):
         with pytest.raises(SecretAccessDeniedError):
             await cache.get_secret(NAME)
         clock.advance(1)
 
-    assert caplog.messages == ["secret 'prod/db': no; the value in memory isn't served beyond its ttl"]
+    assert caplog.messages == told
 
 
 async def test_a_background_refresh_that_is_not_set_up_is_spaced_too(

@@ -174,10 +174,26 @@ async def test_a_fetch_cancelled_twice_by_a_third_party_is_an_error(
         await until(lambda: len(source.calls) == calls)  # noqa: B023 - it is called in this very iteration
         observe.running(cache)[0].task.task.cancel()
 
-    with pytest.RaisesExc(Exception, match="cancelled from outside, twice"):
+    with pytest.RaisesExc(Exception, match="the fetch of secret 'prod/db' was cancelled from outside, twice"):
         await caller
     assert isinstance(caller.exception(), SecretUnavailableError if method != "get_many" else ExceptionGroup)
     assert len(source.calls) == 2
+
+
+async def test_a_refresh_that_is_cancelled_from_outside_fetches_again(
+    cache: SecretCache, source: InMemorySource
+) -> None:
+    """It returns no value from memory, however fresh."""
+    await cache.get(NAME)
+    new = source.rotate(NAME, "new")
+    source.pause()
+    refresh = asyncio.create_task(cache.refresh(NAME))
+    await until(lambda: len(source.calls) == 2)
+    observe.running(cache)[0].task.task.cancel()
+    await until(lambda: len(source.calls) == 3)
+    source.resume()
+
+    assert await refresh == new
 
 
 async def test_a_retry_looks_into_memory_first(cache: SecretCache, source: InMemorySource) -> None:

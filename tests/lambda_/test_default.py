@@ -168,6 +168,18 @@ async def test_a_name_that_no_variable_can_have_is_refused(source: InMemorySourc
     assert not source.calls
 
 
+async def test_the_one_value_of_bootstrap_is_checked_too(
+    source: InMemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the secret that SECRET_ID names."""
+    source.rotate("odd", "hunter2\0")
+    monkeypatch.setenv("SECRET_ID", "odd")
+    with pytest.raises(SecretFormatError, match=r"\Athe value of secret 'odd' can't be put into .* STORED_SECRET: "):
+        await bootstrap()
+
+    assert "STORED_SECRET" not in os.environ
+
+
 async def test_bootstrap_takes_a_mapping() -> None:
     """A list of references names no variables."""
     with pytest.raises(ConfigurationError, match="takes a mapping of variables to references, not list"):
@@ -262,6 +274,14 @@ async def test_a_bad_ttl_names_the_variable(setting: str, read: Any, monkeypatch
     set_default_cache(None)
     with pytest.raises(ConfigurationError, match=r"\AASECRETCACHE_TTL .*: give seconds, or none for no expiry\Z"):
         await read("prod/api")
+
+
+def test_a_ttl_that_is_no_number_is_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the environment is a str."""
+    monkeypatch.setenv("ASECRETCACHE_TTL", "soon")
+    set_default_cache(None)
+    with pytest.raises(ConfigurationError, match=r"^ASECRETCACHE_TTL must be a number, not str: "):
+        get_default_cache()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,18 @@ def test_a_malformed_request_id_is_left_out() -> None:
     assert CANARY not in str(error)
 
 
+def test_a_client_error_without_any_attribute_is_malformed() -> None:
+    """A version of the SDK may call it otherwise; nothing is known of it then."""
+
+    class ClientError(Exception):
+        __module__ = "botocore.exceptions"
+
+    mapped = to_error(ClientError(), "name")
+
+    assert type(mapped.error) is SecretUnavailableError
+    assert not mapped.is_chainable
+
+
 def test_a_client_error_without_a_response_is_malformed() -> None:
     """An error of the SDK can be mapped whatever its form is."""
     raised = client_error("AccessDenied")

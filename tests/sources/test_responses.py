@@ -157,11 +157,12 @@ def test_arns_are_matched_before_names() -> None:
             assert texts(to_batch([{"SecretValues": values}], ids)) == {"db": "mine", theirs["ARN"]: "theirs"}
 
 
-def test_a_name_doesnt_get_the_secret_of_an_arn() -> None:
+@pytest.mark.parametrize("name", ["db", "a-name-that-sorts-before-arns"])
+def test_a_name_doesnt_get_the_secret_of_an_arn(name: str) -> None:
     """If the response has only the other account's secret, the name has no result and is fetched by itself."""
-    theirs = {**value("db", "theirs"), "ARN": arn("db", "999999999999")}
+    theirs = {**value(name, "theirs"), "ARN": arn(name, "999999999999")}
 
-    assert texts(to_batch([{"SecretValues": [theirs]}], ["db", theirs["ARN"]])) == {theirs["ARN"]: "theirs"}
+    assert texts(to_batch([{"SecretValues": [theirs]}], [name, theirs["ARN"]])) == {theirs["ARN"]: "theirs"}
 
 
 def test_a_partial_arn_lacks_the_suffix_alone() -> None:

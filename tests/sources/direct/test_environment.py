@@ -158,6 +158,7 @@ def test_missing_and_unusual_settings_are_named(
         "http://128.0.0.1/",
         "http://127.0.0.1.example.com/",
         "http://127.0.0.999/",
+        "http://127.0.0.256/",
         "https://127.0.0.1/",
         "ftp://127.0.0.1/",
     ],

@@ -61,6 +61,21 @@ async def test_a_users_bundle_is_trusted_as_a_whole(tmp_path: Path) -> None:
     assert len(certificates(context)) == 2
 
 
+async def test_comments_between_certificates_may_have_any_character(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Amazon's certificates are found all the same."""
+    bundle = tmp_path / "cacert.pem"
+    amazon, other = (trustme.CA().cert_pem.bytes() for _ in range(2))
+    commented = labelled(amazon, "Amazon Root CA 1") + "\n# Emitió: Főtanúsítvány\n"
+    bundle.write_text(commented + labelled(amazon, "Amazon Root CA 2") + labelled(other, "Other"), encoding="utf-8")
+    monkeypatch.setattr(tls, "default_bundle", lambda: str(bundle))
+
+    context = await TLSContextProvider(None, is_aws_endpoint=True).context()
+
+    assert len(certificates(context)) == 1
+
+
 async def test_contexts_verify_certificates_and_host_names() -> None:
     """Both are on, and no protocol is older than TLS 1.2."""
     context = await TLSContextProvider(None, is_aws_endpoint=True).context()

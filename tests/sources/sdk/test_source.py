@@ -43,6 +43,12 @@ def test_wrong_arguments_are_refused_at_construction(arguments: dict[str, Any]) 
         SecretsManagerSource(**arguments)
 
 
+@pytest.mark.parametrize("url", ["http://localhost:2773", "https://localhost"])
+def test_an_endpoint_may_have_tls_or_not(url: str) -> None:
+    """Plain http is for local stand-ins."""
+    assert SecretsManagerSource(endpoint_url=url) is not None
+
+
 async def test_session_region_and_endpoint_are_used(credentials: Any, raw_server: RawServer) -> None:
     """The constructor's arguments go before the environment."""
     credentials.delenv("AWS_REGION")
