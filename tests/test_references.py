@@ -66,6 +66,9 @@ def test_parts_may_be_given_apart_from_the_reference() -> None:
 
     assert (parsed.request, parsed.json_key) == (parse_reference("db:password:blue:v1").request, "password")
     assert (mixed.request, mixed.json_key) == (parse_reference("db:password::v1").request, "password")
+    assert (parsed.text, parsed.version_stage) == ("db", "blue")
+    assert parse_reference("db::blue", None, "v1").request == parse_reference("db::blue:v1").request
+    assert parse_reference("db:::v1", "blue").request == parse_reference("db::blue:v1").request
     assert parse_reference("db", json_key="a:b").json_key == "a:b"
     assert parse_reference("db", json_key="").json_key == ""
 

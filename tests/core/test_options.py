@@ -59,7 +59,7 @@ def test_a_wrong_ttl_is_refused(ttl: object) -> None:
 @pytest.mark.parametrize("jitter", [-0.1, 1.1, math.nan, None])
 def test_a_wrong_jitter_is_refused(jitter: object) -> None:
     """Jitter is a fraction."""
-    with pytest.raises(ConfigurationError, match=r"^jitter .*a fraction of the ttl from 0 to 1"):
+    with pytest.raises(ConfigurationError, match=r"^jitter .*(: give|must be) a fraction of the ttl from 0 to 1"):
         CacheOptions.checked(**(RIGHT | {"jitter": jitter}))
 
 

@@ -410,6 +410,7 @@ async def test_a_clock_that_raises_in_storing_harms_no_waiter(
         await asyncio.wait_for(caller, 5)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
+    assert record.getMessage() == "a result could not be stored: the clock raised ArithmeticError"
     assert "the clock raised ArithmeticError" in caplog.text
     assert VALUE not in caplog.text
 

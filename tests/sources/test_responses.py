@@ -58,6 +58,7 @@ def test_stages_and_date_may_be_missing() -> None:
     "change",
     [
         {"ARN": None},
+        {"VersionId": 1},
         {"Name": 1},
         {"Name": ""},
         {"Name": "other"},

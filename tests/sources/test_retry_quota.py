@@ -21,8 +21,11 @@ def test_retries_use_up_the_quota_and_successes_refill_it() -> None:
     quota = RetryQuota()
 
     assert [quota.acquire(ConnectTimeoutError(), attempt=1) for _ in range(51)] == [10] * 50 + [0]
-    quota.release(0)
+    for _ in range(4):
+        quota.release(0)
     assert quota.acquire(TransportError(), attempt=1) == 0
+    quota.release(0)
+    assert quota.acquire(TransportError(), attempt=1) == 5
     quota.release(10)
     assert quota.acquire(TransportError(), attempt=2) == 5
     for _ in range(3):

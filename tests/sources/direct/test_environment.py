@@ -233,6 +233,9 @@ def test_the_ca_bundle_is_found_as_by_the_sdk(credentials: pytest.MonkeyPatch) -
     assert settings().ca_bundle == "requests.pem"
     credentials.setenv("AWS_CA_BUNDLE", "aws.pem")
     assert settings().ca_bundle == "aws.pem"
+    credentials.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")
+    credentials.delenv("AWS_ACCESS_KEY_ID")
+    assert settings().ca_bundle == "aws.pem"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 
 import aioboto3
 import pytest
+from aiobotocore.config import AioConfig
+from botocore.loaders import JSONFileLoader
 
 from asecretcache._sources.sdk import patches
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
@@ -35,7 +37,11 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
             read.append((Path(path).name, threading.current_thread() is threading.main_thread()))
         return model
 
+    def fail(*_: object) -> None:
+        pytest.fail("a loader that isn't ours has read a model")
+
     monkeypatch.setattr(patches, "read_model", noted)
+    monkeypatch.setattr(JSONFileLoader, "load_file", fail)
     return read
 
 
@@ -93,3 +99,18 @@ async def test_a_users_session_is_not_patched(aws_raw: RawServer) -> None:
     assert "s3" in loader.list_available_services("service-2")
     assert "load_file" not in vars(loader.file_loader)
     assert "create_client" not in vars(session._session)
+
+
+async def test_a_client_has_our_time_outs_and_attempts(aws_raw: RawServer) -> None:
+    """And what the user's config sets instead of them."""
+    given = AioConfig({"keepalive_timeout": 7}, read_timeout=1.5)
+    for config, read_timeout, kept in ((None, 3.0, 12), (given, 1.5, 7)):
+        async with SdkClientFactory(None, None, None, config).open() as client:
+            made = client.meta.config
+
+        assert (made.connect_timeout, made.read_timeout) == (2.0, read_timeout)
+        assert made.retries["mode"] == "standard"
+        assert made.retries["total_max_attempts"] == 3
+        assert made.tcp_keepalive is True
+        assert made.user_agent_extra == "asecretcache"
+        assert made.connector_args["keepalive_timeout"] == kept

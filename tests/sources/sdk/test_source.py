@@ -94,6 +94,18 @@ async def test_the_users_config_overrides_the_sources(aws_raw: RawServer, config
     assert b"asecretcache" not in aws_raw.requests[0]
 
 
+def test_a_wrong_client_factory_is_told_what_it_must_be() -> None:
+    """Or that it can't be had with the rest."""
+    wrong: Any = object()
+    with pytest.raises(ConfigurationError) as caught:
+        SecretsManagerSource(client_factory=wrong)
+    assert str(caught.value) == "client_factory= must return an async context manager of a client when called"
+
+    with pytest.raises(ConfigurationError) as caught:
+        SecretsManagerSource(client_factory=FakeClient(), region_name="eu-west-1")
+    assert str(caught.value) == "client_factory= must be given without the arguments that it replaces"
+
+
 async def test_a_client_factory_is_used() -> None:
     """client_factory= gives the client, which is closed with the source."""
     client = FakeClient()
