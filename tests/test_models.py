@@ -122,6 +122,24 @@ def test_version_stages_must_be_a_tuple(stages: Any) -> None:
     assert CANARY not in shown(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"secret_binary": b"x"}, "a Secret has either secret_string or secret_binary; 'db' was given both or neither"),
+        ({"secret_string": None}, "a Secret has either secret_string or secret_binary; 'db' was given both or neither"),
+        ({"version_stages": 5}, "version_stages must be a tuple of staging labels, not int"),
+        ({"version_stages": "blue"}, "version_stages must be a tuple of staging labels, not str"),
+    ],
+)
+def test_what_no_secret_can_be_made_of_is_told(fields: dict[str, Any], says: str) -> None:
+    """With the secret's name."""
+    with pytest.raises(ConfigurationError) as caught:
+        secret(**fields)
+
+    assert str(caught.value) == says
+    assert caught.value.secret_id == "db"
+
+
 def test_a_list_of_stages_is_stored_as_a_tuple() -> None:
     """A list is taken too, since JSON has no tuples, and can't be changed afterwards."""
     assert secret(version_stages=["AWSCURRENT", "blue"]).version_stages == ("AWSCURRENT", "blue")

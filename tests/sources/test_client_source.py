@@ -27,7 +27,7 @@ def source_over(client: FakeClient, **options: Any) -> ClientSource:
 @pytest.mark.parametrize("max_concurrency", [0, True, 1.5, "1"])
 def test_max_concurrency_must_be_a_positive_int(max_concurrency: Any) -> None:
     """Anything else is a ConfigurationError that names the argument."""
-    with pytest.raises(ConfigurationError, match="max_concurrency="):
+    with pytest.raises(ConfigurationError, match=r"^max_concurrency= must be an int of at least 1$"):
         source_over(FakeClient(), max_concurrency=max_concurrency)
 
 
@@ -86,6 +86,15 @@ async def test_a_failed_fetch_frees_its_slot() -> None:
 
     assert await fetch_value(source) == "the value"
     await source.aclose()
+
+
+@pytest.mark.parametrize("response", [sdk.ReadTimeoutError(endpoint_url="u"), {}])
+async def test_a_failed_fetch_names_its_secret(response: Any) -> None:
+    """Whether there was no response, or a malformed one."""
+    error = await fetch_error(source_over(FakeClient(response)))
+
+    assert error.secret_id == "name"
+    assert str(error).startswith("secret 'name': ")
 
 
 async def test_warm_opens_the_client_and_needs_no_slot() -> None:

@@ -107,12 +107,15 @@ async def test_a_client_in_use_is_not_replaced(client_clock: ManualClock) -> Non
 
     assert await loop_client.acquire() is first
     loop_client.release()
+    client_clock.advance(100)
+    assert await loop_client.acquire() is first
+    loop_client.release()
     loop_client.release()
     await clients.aclose()
     assert client.opened == 1
 
 
-@pytest.mark.parametrize(("idle", "opened"), [(20.0, 1), (20.1, 2), (-0.1, 2)])
+@pytest.mark.parametrize(("idle", "opened"), [(0.0, 1), (20.0, 1), (20.1, 2), (-0.1, 2)])
 async def test_an_idle_client_is_replaced(client_clock: ManualClock, idle: float, opened: int) -> None:
     """After more than 20 s by the wall clock, or after the clock was set back, there is a new client."""
     client = FakeClient()
@@ -123,6 +126,18 @@ async def test_an_idle_client_is_replaced(client_clock: ManualClock, idle: float
     await clients.aclose()
 
     assert client.opened == client.closed == opened
+
+
+def test_a_loop_that_ends_closes_a_generators_client_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio.run closes all generators of its loop, and logs one that is closed twice."""
+    client = FakeClient()
+    clients = clients_of(client)
+
+    for _ in range(3):
+        asyncio.run(use(clients))
+
+    assert (client.opened, client.closed) == (3, 3)
+    assert caplog.records == []
 
 
 async def test_an_error_in_closing_is_suppressed() -> None:
@@ -177,7 +192,7 @@ async def test_after_aclose_there_is_no_client() -> None:
     await clients.aclose()
     await clients.aclose()
 
-    with pytest.raises(CacheClosedError, match="make a new one"):
+    with pytest.raises(CacheClosedError, match="^the source is closed: make a new one$"):
         clients.for_running_loop()
 
 

@@ -49,6 +49,23 @@ def test_an_endpoint_may_have_tls_or_not(url: str) -> None:
     assert SecretsManagerSource(endpoint_url=url) is not None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"session": "x"}, "session= must be an aioboto3.Session; for other clients there is client_factory="),
+        ({"region_name": ""}, "region_name= must be the name of a region, such as 'eu-west-1'"),
+        ({"endpoint_url": 5}, "endpoint_url= must be a URL that begins with https:// or http://"),
+        ({"config": 5}, "config= must be a botocore.config.Config or an aiobotocore.config.AioConfig"),
+    ],
+)
+def test_a_wrong_argument_is_told_what_it_must_be(arguments: dict[str, Any], says: str) -> None:
+    """By its name, and without what was given."""
+    with pytest.raises(ConfigurationError) as caught:
+        SecretsManagerSource(**arguments)
+
+    assert str(caught.value) == says
+
+
 async def test_session_region_and_endpoint_are_used(credentials: Any, raw_server: RawServer) -> None:
     """The constructor's arguments go before the environment."""
     credentials.delenv("AWS_REGION")
