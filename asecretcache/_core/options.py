@@ -31,6 +31,7 @@ class CacheOptions(NamedTuple):
         jitter = seconds("jitter", given["jitter"], remedy="give a fraction of the ttl from 0 to 1")
         if jitter > 1:
             raise ConfigurationError(f"jitter must be a fraction of the ttl from 0 to 1, not {jitter!r}")
+        timeout = seconds("fetch_timeout", given["fetch_timeout"], remedy="give seconds above zero", zero=False)
         max_size, batch = given["max_size"], given["batch"]
         clock = time.time if given["clock"] is None else given["clock"]
         if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
@@ -46,7 +47,7 @@ class CacheOptions(NamedTuple):
             jitter=jitter,
             stale_while_revalidate=seconds("stale_while_revalidate", given["stale_while_revalidate"]),
             stale_if_error=seconds("stale_if_error", given["stale_if_error"]),
-            fetch_timeout=seconds("fetch_timeout", given["fetch_timeout"], remedy="give seconds above zero", zero=False),
+            fetch_timeout=timeout,
             max_size=max_size,
             batch=batch,
             clock=clock,

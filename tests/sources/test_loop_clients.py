@@ -192,7 +192,7 @@ async def test_after_aclose_there_is_no_client() -> None:
     await clients.aclose()
     await clients.aclose()
 
-    with pytest.raises(CacheClosedError, match="^the source is closed: make a new one$"):
+    with pytest.raises(CacheClosedError, match=r"^the source is closed: make a new one$"):
         clients.for_running_loop()
 
 
