@@ -280,3 +280,23 @@ def test_a_field_is_served_from_a_value_that_came_while_its_fetch_ran() -> None:
     assert simulation.result(1) == "b@1|1|0|b"
     assert simulation.result(3) == "b@1|1|1|b"
     assert simulation.calls == [["b"], ["b"]]
+
+
+def test_a_batch_that_ends_late_and_in_part_leaves_a_call_without_time() -> None:
+    """The call for what it left out is cancelled at once; then both calls have cleaned up, one after the other.
+
+    Seed 930003945 reported "a fetch took too long". The rule was mistaken: it allowed for one clean-up, and how long a
+    source takes to end is its own.
+    """
+    simulation = run(
+        Ask(1, "get_many", ("a", "b")),
+        plan={
+            ("a", 0): Behaviour(after=1e6, items={"b": "missing"}, clean_up=0.4, is_stubborn=True),
+            ("b", 0): Behaviour(clean_up=0.4),
+        },
+        options=Options(batch=True, fetch_timeout=8.0),
+    )
+
+    results = several(simulation, 1)
+    assert isinstance(results["a"], Secret)
+    assert isinstance(results["b"], SecretUnavailableError)
