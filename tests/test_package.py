@@ -140,7 +140,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     for path in sorted(CHECKOUT.rglob("*")):
         parts = path.relative_to(CHECKOUT).parts
         hidden = (part for part in parts if part.startswith(".") and part not in {".ci", ".github", ".gitignore"})
-        made = {"build", "dist", "__pycache__", "LICENSE"} & set(parts)
+        made = {"build", "dist", "mutants", "__pycache__", "LICENSE"} & set(parts)
         if path.is_file() and not made and not any(hidden):
             yield path.relative_to(CHECKOUT), path.read_text(encoding="utf-8", errors="replace")
 
