@@ -411,7 +411,6 @@ async def test_a_clock_that_raises_in_storing_harms_no_waiter(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == "a result could not be stored: the clock raised ArithmeticError"
-    assert "the clock raised ArithmeticError" in caplog.text
     assert VALUE not in caplog.text
 
 

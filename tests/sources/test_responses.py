@@ -58,7 +58,6 @@ def test_stages_and_date_may_be_missing() -> None:
     "change",
     [
         {"ARN": None},
-        {"VersionId": 1},
         {"Name": 1},
         {"Name": ""},
         {"Name": "other"},
@@ -80,6 +79,12 @@ def test_stages_and_date_may_be_missing() -> None:
 def test_a_malformed_response_is_none(change: dict[str, Any]) -> None:
     """A response that lacks a part, or is for another request, gives no secret."""
     assert to_secret(RESPONSE | change, SecretRequest("name", None, "v1")) is None
+
+
+@pytest.mark.parametrize("version_id", [1, None, "", b"v1"])
+def test_a_version_must_be_text_whichever_was_asked_for(version_id: Any) -> None:
+    """Also where any version is right."""
+    assert to_secret(RESPONSE | {"VersionId": version_id}, SecretRequest("name")) is None
 
 
 @pytest.mark.parametrize("response", [None, [], "text", {}])
