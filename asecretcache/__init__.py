@@ -32,6 +32,7 @@ from asecretcache._models import Secret, SecretRequest
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.protocols import BatchSource, SecretSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
+from asecretcache._version import __version__ as __version__
 
 __all__ = [
     "BatchSource",
@@ -61,5 +62,3 @@ __all__ = [
     "get_secrets",
     "set_default_cache",
 ]
-
-__version__ = "0.1.0"

@@ -140,7 +140,8 @@ class Secret:
             elif key in document:
                 return document[key]
             else:
-                problem = f"has no key {key!r}; it has {', '.join(sorted(map(repr, document))) or 'none'}"
+                # Not which: in a map of API keys, the keys are secrets.
+                problem = f"has no key {key!r}: check its spelling; the object has {len(document)} keys"
             del document
         raise SecretFormatError(f"secret {secret_id!r} {problem}", secret_id=secret_id)
 

@@ -122,9 +122,8 @@ def parse_several(method: str, references: Iterable[object]) -> list[SecretRefer
     parsed = []
     for reference in references:
         if isinstance(reference, (list, tuple, set, frozenset)):
-            example = f"{method}('a', 'b')"
-            msg = f"{method} takes each reference as an argument of its own: {example}; or unpack yours with a star"
-            raise ConfigurationError(msg)
+            examples = f"write {method}('a', 'b') or {method}(*names)"
+            raise ConfigurationError(f"{method} takes each reference as an argument of its own: {examples}")
         parsed.append(parse_reference(reference))  # type: ignore[arg-type]  # it checks that
     return parsed
 

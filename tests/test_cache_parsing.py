@@ -190,6 +190,8 @@ async def test_a_missing_key_lists_the_keys_and_no_value(cache: SecretCache, sou
     """So a misspelt key is seen at once."""
     source.rotate("keys", json.dumps({"user": CANARY, "password": CANARY}))
 
-    with pytest.raises(SecretFormatError, match=r"no key 'pasword'; it has 'password', 'user'") as caught:
+    with pytest.raises(
+        SecretFormatError, match=r"no key 'pasword': check its spelling; the object has 2 keys"
+    ) as caught:
         await cache.get_json("keys", "pasword")
     assert CANARY not in str(caught.value)

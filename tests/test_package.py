@@ -24,7 +24,7 @@ TESTS = CHECKOUT / "tests"
 # From the lowest up. A module imports from its own layer, without cycles, and from those below. The sources have layers
 # of their own, of which only the cache and the entry points know.
 CACHE_LAYERS = (
-    {"_exceptions", "_fork"},
+    {"_exceptions", "_fork", "_version"},
     {"_models", "_references"},
     {"_core.entries", "_core.freshness", "_core.options", "_core.stats", "_core.timeouts"},
     {"_core.batch_fetch", "_core.fetch", "_core.observer"},
@@ -38,18 +38,20 @@ CACHE_LAYERS = (
 SOURCE_LAYERS = (
     {
         "_sources.error_mapping",
+        "_sources.error_meanings",
         "_sources.exceptions",
         "_sources.log_redaction",
         "_sources.loop_clients",
         "_sources.protocols",
         "_sources.responses",
         "_sources.retry_quota",
+        "_sources.tls_context",
     },
     {"_sources.client_source"},
     {"_sources.sdk.*"},
     {"_sources.direct.*"},
 )
-SHARED_WITH_SOURCES = {"_core.timeouts", "_exceptions", "_fork", "_models"}
+SHARED_WITH_SOURCES = {"_core.timeouts", "_exceptions", "_fork", "_models", "_version"}
 KNOW_SOURCES = {"_cache", "_lambda.default", ""}
 FOR_USERS_TESTS = {"_exceptions", "_models"}
 #: A folder's own module, which holds nothing.
@@ -70,17 +72,21 @@ PRIVATES: dict[str, set[str]] = {
     # A helper of the same folder.
     "simulation/test_simulation.py": {"_text"},
     # What the package patches of the SDK and of aiohttp is private there; these tests fail when it is gone.
-    "sources/sdk/test_client_factory.py": {"_session"},
+    "sources/sdk/test_client_factory.py": {"_endpoint", "_session"},
+    "sources/sdk/test_credentials.py": {"_access_key"},
+    "sources/sdk/test_http_session.py": {"_factory"},
     "sources/sdk/test_patches.py": {
         "_acquired",
         "_call_connection_lost",
+        "_components",
         "_conns",
-        "_create_connector",
         "_endpoint",
-        "_factory",
+        "_fetcher",
+        "_proxies",
+        "_role_fetcher",
+        "_session",
         "_sessions",
         "_sock",
-        "_ssl",
         "_ssl_protocol",
         "_transport",
     },

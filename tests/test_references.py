@@ -147,7 +147,7 @@ def test_a_method_of_whole_secrets_refuses_a_json_key() -> None:
 @pytest.mark.parametrize("whole", [["a"], ("a", "b"), {"a"}, frozenset("a")])
 def test_references_that_are_passed_as_one_list_are_refused(whole: Any) -> None:
     """The error shows how to pass them."""
-    with pytest.raises(ConfigurationError, match=r"get_many\('a', 'b'\); or unpack yours with a star"):
+    with pytest.raises(ConfigurationError, match=r"write get_many\('a', 'b'\) or get_many\(\*names\)$"):
         parse_several("get_many", [whole])
 
 

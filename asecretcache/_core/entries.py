@@ -53,6 +53,7 @@ class Entry:
         expires_at: until when it is fresh.
         stale_until: until when it may be served while it is refreshed in the background.
         stale_on_error_until: until when it may be served if its refresh fails.
+        lost_refreshes: how many refreshes in the background were cut off since it was stored.
         refused_sequence: the latest fetch by which AWS said that the value may not be read any more; 0 for none.
         spent_hits: how many of all its hits have earned it a second chance already.
         whole: what a read of the secret looks up.
@@ -62,6 +63,7 @@ class Entry:
     __slots__ = (
         "expires_at",
         "fields",
+        "lost_refreshes",
         "refused_sequence",
         "secret",
         "sequence",
@@ -77,7 +79,7 @@ class Entry:
         self.sequence = sequence
         self.started_at = started_at
         self.expires_at = self.stale_until = self.stale_on_error_until = expires_at
-        self.refused_sequence = self.spent_hits = 0
+        self.refused_sequence = self.spent_hits = self.lost_refreshes = 0
         self.whole = Record(secret, None, secret.secret_string, is_whole=True)
         self.whole.started_at, self.whole.expires_at = started_at, expires_at
         if secret.secret_string is None:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from asecretcache._core.stats import Counts
-from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, invocation_deadline
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, invocation_deadline, network_hint
 from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest, may_be_same_secret
 
@@ -243,7 +243,7 @@ class FetchTask:
         except Exception as exc:  # noqa: BLE001 - a source may raise anything, with the value in it
             reason = f"raised {type(exc).__name__} at {_origin(exc)}"
             if isinstance(exc, TimeoutError) and self.timeout.was_raised:
-                reason = f"took longer than {self.timeout.seconds:g} s"
+                reason = f"took longer than {self.timeout.seconds:g} s{network_hint()}"
         return SecretUnavailableError(f"the fetch of {self._subject()} {reason}")
 
     def _end(self, _task: object = None) -> None:

@@ -26,6 +26,8 @@ _FIRST_BACK_OFF: Final = 2.0
 _LONGEST_BACK_OFF: Final = 60.0
 _RECENT_SECONDS: Final = 60.0
 _HELD_SECONDS: Final = 1.0
+# With an event loop for each invocation, each cuts off the refresh that it started. Then a read waits for one.
+_MAX_LOST_REFRESHES: Final = 3
 
 #: Answers by which AWS refuses the value. A stored value that is refused is never served stale again.
 REFUSED: Final = (SecretNotFoundError, SecretAccessDeniedError, SecretDecryptionError)
@@ -57,6 +59,8 @@ def is_fresh(entry: Entry, now: float) -> bool:
 def may_serve_stale(entry: Entry, error: SecretCacheError | None, now: float) -> bool:
     """Return whether an expired entry may be served, given what its latest fetch failed with, if it did."""
     if entry.refused_sequence or now < entry.started_at or now < entry.expires_at:
+        return False
+    if error is None and entry.lost_refreshes >= _MAX_LOST_REFRESHES:
         return False
     is_on_error = error is not None and error.is_transient and now < entry.stale_on_error_until
     return is_on_error or now < entry.stale_until

@@ -12,7 +12,7 @@ from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_se
 from asecretcache._core.options import CacheOptions
 from asecretcache._core.single_flight import LogLine, SingleFlight
 from asecretcache._core.stats import CacheStats, Counts
-from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, time_left
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, network_hint, time_left
 from asecretcache._exceptions import CacheClosedError, SecretCacheError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._references import SecretReference
@@ -241,7 +241,7 @@ class Loader:
         """
         error = fetch.error
         if error is None:
-            ended = "didn't end before the invocation's deadline"
+            ended = f"didn't end before the invocation's deadline{network_hint()}"
             if fetch.was_cancelled:
                 self.check_open()
                 if not is_retry:
@@ -277,6 +277,8 @@ class Loader:
                 self._retries.failures.pop(key, None)
             return None
         present = self.store.entries.get(key)
+        if fetch.was_cancelled and fetch.is_background and present is not None:
+            present.lost_refreshes += 1
         if error is None or (present is not None and present.sequence > fetch.sequence):
             # A later fetch has brought a value, so this failure is no news.
             return None

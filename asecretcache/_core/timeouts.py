@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
+
+
+def network_hint() -> str:
+    """Return what to check if nothing answers, for a function in Lambda; "" elsewhere."""
+    if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
+        return ""
+    return "; a function in a VPC needs a VPC endpoint for Secrets Manager, or NAT, and a security group that allows it"
 
 
 class Deadline:

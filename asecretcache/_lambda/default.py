@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -216,8 +217,7 @@ def _source() -> SecretSource | None:
 def _ttl(setting: str) -> float | None:
     if setting.lower() == "none":
         return None
-    try:
-        value: object = float(setting)
-    except ValueError:
-        value = setting
-    return seconds(TTL, value, remedy="give seconds, or none for no expiry")
+    remedy = "give seconds, such as 3600, or none for no expiry"
+    with suppress(ValueError):
+        return seconds(TTL, float(setting), remedy=remedy)
+    raise ConfigurationError(f"{TTL} can't be {setting!r}: {remedy}")

@@ -75,6 +75,9 @@ def _decorate(references: list[str], cache: SecretCache | None, function: Handle
     # An object whose class has an async __call__ may be a handler too.
     if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
         name = getattr(function, "__qualname__", repr(function))
+        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+            msg = f"async_handler must stand below the other decorators, directly above `async def {name}`: one of them"
+            raise ConfigurationError(f"{msg} has made an ordinary function of it")
         msg = f"async_handler decorates `async def` handlers, and {name} isn't one: write `async def`, or leave it out"
         raise ConfigurationError(msg)
     bound = function if cache is None else _bind(function, cache)

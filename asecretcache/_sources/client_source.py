@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._models import Secret, SecretRequest
-from asecretcache._sources.error_mapping import malformed_response, to_error
+from asecretcache._sources.error_mapping import explain, malformed_response, to_error
 from asecretcache._sources.log_redaction import redacted
 from asecretcache._sources.loop_clients import AbandonClient, LoopClient, LoopClients, OpenClient
 from asecretcache._sources.responses import to_batch, to_secret
@@ -42,13 +42,13 @@ class ClientSource:
         Raises:
             SecretCacheError: a subclass that says why the fetch failed.
         """
-        return await self._call(lambda client: _get(client, request), request.secret_id)
+        return await self._call(lambda client: _get(client, request), request)
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
         """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
 
         A response of several pages takes one call for each page. The credentials need
-        secretsmanager:BatchGetSecretValue besides GetSecretValue on each secret.
+        secretsmanager:GetSecretValue on each secret, and BatchGetSecretValue on ``*``, the only resource that it takes.
 
         Raises:
             SecretCacheError: a subclass that says why the batch as a whole failed.
@@ -67,7 +67,7 @@ class ClientSource:
         """Close the clients: this loop's at once, those of other running loops soon after. Idempotent."""
         await self._clients.aclose()
 
-    async def _call(self, use: _Use[T], secret_id: str | None) -> T:
+    async def _call(self, use: _Use[T], request: SecretRequest | None) -> T:
         """Wait for a slot, call AWS and return the result."""
         loop_client = self._clients.for_running_loop()
         # A fetch's time doesn't count while it waits for a slot.
@@ -77,14 +77,16 @@ class ClientSource:
         async with loop_client.slots:
             if timeout is not None:
                 timeout.resume()
-            result = await self._use_client(loop_client, use, secret_id)
+            result = await self._use_client(loop_client, use, request)
         self._had_response = True
         return result
 
-    async def _use_client(self, loop_client: LoopClient, use: _Use[T], secret_id: str | None) -> T:
+    async def _use_client(self, loop_client: LoopClient, use: _Use[T], request: SecretRequest | None) -> T:
         """Return what ``use`` makes of the client; None stands for a malformed response."""
         error: SecretCacheError
         cause: BaseException | None = None
+        client: Any = None
+        secret_id = None if request is None else request.secret_id
         try:
             with redacted():
                 client = await loop_client.acquire()
@@ -97,6 +99,8 @@ class ClientSource:
             if is_renewable and self._had_response:
                 # The credentials were good before, so they are likely to be renewed.
                 error.is_transient = True
+            if request is not None:
+                explain(error, request, getattr(getattr(client, "meta", None), "region_name", None))
             cause = exc if is_chainable else None
         else:
             if result is not None:
@@ -117,9 +121,10 @@ class _Pages:
     def __init__(self) -> None:
         self.responses: list[Any] = []
 
-    def next_token(self) -> Any:
+    def next_token(self) -> str | None:
         last = self.responses[-1]
-        return last.get("NextToken") if isinstance(last, Mapping) else None
+        token = last.get("NextToken") if isinstance(last, Mapping) else None
+        return token if isinstance(token, str) else None
 
 
 async def _get(client: Any, request: SecretRequest) -> Secret | None:

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from asecretcache import _exceptions as errors
-from asecretcache._sources.retry_quota import THROTTLING_CODES
+from asecretcache._core.timeouts import network_hint
+from asecretcache._models import SecretRequest
+from asecretcache._sources import error_meanings as meanings
+from asecretcache._sources.error_meanings import Meaning
 
 
 class MappedError(NamedTuple):
@@ -29,89 +32,13 @@ class MappedError(NamedTuple):
     is_renewable: bool
 
 
-# What a code or an exception means: the class and the text of an error.
-_Meaning = tuple[type[errors.SecretCacheError], str]
-
-_NOT_FOUND = errors.SecretNotFoundError, "there is no such secret or version in this account and region"
-_DELETED = errors.SecretNotFoundError, "it is marked for deletion: restore it, or ask for another secret"
-_DENIED = errors.SecretAccessDeniedError, "access denied: allow secretsmanager:GetSecretValue on it"
-_BATCH_DENIED = errors.SecretAccessDeniedError, "access denied: allow secretsmanager:BatchGetSecretValue as well"
-_NOT_DECRYPTED = errors.SecretDecryptionError, "it can't be decrypted: check its KMS key and allow kms:Decrypt"
-_THROTTLED = errors.SecretThrottledError, "throttled: too many calls to Secrets Manager"
-_REFUSED = errors.SecretCacheError, "Secrets Manager refused the call"
-_BATCH_REFUSED = errors.SecretCacheError, "Secrets Manager refused the batch"
-
-_UNAVAILABLE = errors.SecretUnavailableError, "Secrets Manager is unavailable at present"
-_MALFORMED = errors.SecretUnavailableError, "malformed response: if it goes on, check the endpoint and any proxy"
-_TIMEOUT = errors.SecretUnavailableError, "the connection to Secrets Manager timed out: check network and endpoint"
-_CONNECTION = errors.SecretUnavailableError, "no connection to Secrets Manager: check network, endpoint and proxy"
-
-_EXPIRED = errors.CredentialsError, "the credentials have expired: renew them, and check the system's clock"
-_MISSING = errors.CredentialsError, "no credentials: give a role, profile, or AWS_ACCESS_KEY_ID and its secret key"
-_NOT_RETRIEVED = errors.CredentialsError, "the credentials could not be retrieved: check the role, endpoint or command"
-_SSO_ENDED = errors.CredentialsError, "the single sign-on session has ended: run aws sso login"
-_RENEWABLE: Final = (_EXPIRED, _MISSING, _NOT_RETRIEVED, _SSO_ENDED)
-_BAD_KEYS = errors.CredentialsError, "AWS refused the credentials: check the access key, secret key and session token"
-_ROLE_REFUSED = errors.CredentialsError, "the credentials were refused when assuming a role: check the role's policies"
-
-_ARGUMENTS = errors.ConfigurationError, "wrong arguments: check the secret id, version stage and version id"
-_NO_REGION = errors.ConfigurationError, "no region: set AWS_DEFAULT_REGION or give region_name="
-_PROFILE = errors.ConfigurationError, "the AWS profile or config file can't be used: check AWS_PROFILE and the file"
-_ENDPOINT = errors.ConfigurationError, "bad region or endpoint: check region_name=, endpoint_url= and AWS_* variables"
-_PROXY = errors.ConfigurationError, "the proxy settings are not valid: check HTTPS_PROXY and proxies_config"
-_SETTINGS = errors.ConfigurationError, "a setting of the AWS SDK is not valid: check config= and AWS_* variables"
-
-
-def _by_name(*rows: tuple[_Meaning, str]) -> dict[str, _Meaning]:
-    return {name: meaning for meaning, names in rows for name in names.split()}
-
-
-# From API_GetSecretValue.html and CommonErrors.html in
-# https://docs.aws.amazon.com/secretsmanager/latest/apireference/
-_CODES: Final = _by_name(
-    (_NOT_FOUND, "ResourceNotFoundException"),
-    (_REFUSED, "InvalidRequestException"),
-    (_DENIED, "AccessDeniedException AccessDenied"),
-    (_NOT_DECRYPTED, "DecryptionFailure"),
-    (_THROTTLED, " ".join(THROTTLING_CODES)),
-    (_UNAVAILABLE, "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError"),
-    (
-        _UNAVAILABLE,
-        "InternalError ServiceUnavailable ServiceUnavailableException RequestTimeout RequestTimeoutException",
-    ),
-    (_EXPIRED, "ExpiredToken ExpiredTokenException RequestExpired RequestTimeTooSkewed"),
-    (_BAD_KEYS, "UnrecognizedClientException InvalidClientTokenId InvalidSignatureException SignatureDoesNotMatch"),
-    (_BAD_KEYS, "IncompleteSignature IncompleteSignatureException MissingAuthenticationToken"),
-    (_BAD_KEYS, "MissingAuthenticationTokenException NotAuthorized OptInRequired AuthFailure"),
-    (_ARGUMENTS, "InvalidParameterException InvalidParameterValue InvalidParameterCombination InvalidAction"),
-    (
-        _ARGUMENTS,
-        "ValidationException ValidationError MissingParameter UnknownOperationException SerializationException",
-    ),
-)
-# What some of them mean of a batch: the arguments of its call may be wrong though those of each secret are right.
-_IN_BATCH: Final = {_DENIED: _BATCH_DENIED, _ARGUMENTS: _BATCH_REFUSED}
-# botocore's exceptions that quote nothing secret, so they can be shown as the cause.
-_CHAINABLE: Final = _by_name(
-    (_MISSING, "NoCredentialsError PartialCredentialsError NoAuthTokenError"),
-    (_NO_REGION, "NoRegionError"),
-    (_PROFILE, "ProfileNotFound ConfigNotFound InfiniteLoopConfigError"),
-    (_SSO_ENDED, "UnauthorizedSSOTokenError SSOTokenLoadError"),
-    (_ENDPOINT, "InvalidRegionError UnknownEndpointError UnknownRegionError EndpointVariantError"),
-    (_ENDPOINT, "EndpointResolutionError"),
-    (_ARGUMENTS, "ParamValidationError"),
-    (_TIMEOUT, "ReadTimeoutError ConnectTimeoutError"),
-    (_CONNECTION, "EndpointConnectionError SSLError"),
-)
-# Those whose text or context may quote a line of the credentials file, a response, or the password in a proxy's URL.
-_NOT_CHAINABLE: Final = _by_name(
-    (_PROFILE, "ConfigParseError InvalidConfigError"),
-    (_PROXY, "InvalidProxiesConfigError"),
-    (_SETTINGS, "InvalidRetryConfigurationError InvalidDefaultsMode UnknownCredentialError MissingDependencyException"),
-    (_SETTINGS, "RefreshWithMFAUnsupportedError InvalidEndpointConfigurationError InvalidIMDSEndpointError"),
-    (_SETTINGS, "InvalidIMDSEndpointModeError"),
-    (_NOT_RETRIEVED, "CredentialRetrievalError MetadataRetrievalError TokenRetrievalError"),
-    (_CONNECTION, "HTTPClientError ConnectionError ProxyConnectionError ConnectionClosedError"),
+# Modules that parse responses; the one that looks at what is parsed, and what that calls for it, besides all else that
+# it calls; and those that get credentials.
+_PARSERS: Final = frozenset(("botocore.parsers", "aiobotocore.parsers"))
+_ENDPOINT_MODULE: Final = "aiobotocore.endpoint"
+_OF_ENDPOINT: Final = (_ENDPOINT_MODULE, "botocore.model")
+_OF_CREDENTIALS: Final = frozenset(
+    f"{package}.{module}" for package in ("botocore", "aiobotocore") for module in ("credentials", "tokens", "utils")
 )
 
 _PACKAGES: Final = ("botocore", "aiobotocore", "boto3", "asecretcache")
@@ -125,20 +52,75 @@ def to_error(exc: BaseException, secret_id: str | None) -> MappedError:
 
     An exception that may be the error's cause loses its tracebacks, because the SDK's frames hold the session token.
     """
+    if isinstance(exc, errors.SecretCacheError):
+        # Raised within the SDK by what this package gave it.
+        return MappedError(exc._copy(secret_id), is_chainable=False, is_renewable=False)
     # The names of the classes that the SDK or the direct client defines, the most special first.
     names = [kind.__name__ for kind in type(exc).__mro__ if kind.__module__.partition(".")[0] in _PACKAGES]
     if "ClientError" in names:
         return _from_client_error(exc, secret_id)
     for name in names:
-        if name in _CHAINABLE:
+        if name in meanings.CHAINABLE:
             _remove_tracebacks(exc)
-            return _mapped(_CHAINABLE[name], secret_id, is_chainable=True)
-        if name in _NOT_CHAINABLE:
-            return _mapped(_NOT_CHAINABLE[name], secret_id)
+            return _mapped(meanings.CHAINABLE[name], secret_id, is_chainable=True)
+        if name in meanings.NOT_CHAINABLE:
+            return _mapped(meanings.NOT_CHAINABLE[name], secret_id)
     if isinstance(exc, ValueError) and str(exc).startswith("Invalid endpoint"):
-        return _mapped(_ENDPOINT, secret_id)
-    # The SDK's parsers raise AttributeError, UnicodeDecodeError and others, which hold the response.
-    return _mapped(_MALFORMED, secret_id)
+        return _mapped(meanings.ENDPOINT, secret_id)
+    return _from_other(exc, secret_id)
+
+
+def _from_other(exc: BaseException, secret_id: str | None) -> MappedError:
+    """Map an exception that isn't of the SDK, or that it raises for what has no name above."""
+    if isinstance(exc, TimeoutError):
+        return _mapped(meanings.TIMEOUT, secret_id)
+    if isinstance(exc, OSError) and exc.filename is None:
+        return _mapped(meanings.CONNECTION, secret_id)
+    place, modules = _origin(exc)
+    if not _PARSERS.isdisjoint(modules) or (_ENDPOINT_MODULE in modules and modules[-1] in _OF_ENDPOINT):
+        # They raise AttributeError, UnicodeDecodeError and others, which hold the response.
+        return _mapped(meanings.MALFORMED, secret_id)
+    if isinstance(exc, ImportError):
+        _remove_tracebacks(exc)
+        return _mapped(meanings.NOT_IMPORTED, secret_id, is_chainable=True, reason=f"{type(exc).__name__}: {exc}")
+    if isinstance(exc, OSError):
+        _remove_tracebacks(exc)
+        reason = f"{type(exc).__name__}: {exc.strerror}: {exc.filename!r}"
+        return _mapped(meanings.NO_FILE, secret_id, is_chainable=True, reason=reason)
+    # Its text may hold anything.
+    meaning = meanings.UNKNOWN if _OF_CREDENTIALS.isdisjoint(modules) else meanings.NOT_RETRIEVED
+    return _mapped(meaning, secret_id, reason=f"{type(exc).__name__} at {place}")
+
+
+def _origin(exc: BaseException) -> tuple[str, list[str]]:
+    """Return the file and line where an exception was raised, and the modules that it has passed, that one last."""
+    place, modules = "an unknown place", []
+    trace = exc.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        modules.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    return place, modules
+
+
+def explain(error: errors.SecretCacheError, request: SecretRequest, region: object) -> None:
+    """Add to an error what of the request may have been wrong: its stage or version, or the region of its ARN.
+
+    Args:
+        error: the error, which the caller has made.
+        request: what was asked for.
+        region: the region of the client, if it is known.
+    """
+    if not isinstance(error, (errors.SecretNotFoundError, errors.SecretAccessDeniedError)):
+        return
+    details = []
+    if isinstance(error, errors.SecretNotFoundError):
+        details += [f"version_stage={request.version_stage!r} was asked for"] if request.version_stage else []
+        details += [f"version_id={request.version_id!r} was asked for"] if request.version_id else []
+    if request.secret_id.startswith("arn:") and isinstance(region, str):
+        of_arn = request.secret_id.split(":")[3]
+        details += [f"its ARN is of {of_arn}, and {region} was called: give region_name="] if of_arn != region else []
+    error.args = ("; ".join((str(error), *details)),)
 
 
 def to_code_error(code: object, message: object, secret_id: str) -> errors.SecretCacheError:
@@ -152,10 +134,10 @@ def malformed_response(secret_id: str | None) -> errors.SecretCacheError:
 
     Raise it outside of any ``except`` block: a ``__context__`` might hold the response.
     """
-    return _mapped(_MALFORMED, secret_id).error
+    return _mapped(meanings.MALFORMED, secret_id).error
 
 
-def _read_code(code: object, message: object, status: int) -> tuple[_Meaning, str | None]:
+def _read_code(code: object, message: object, status: int) -> tuple[Meaning, str | None]:
     """Return what one of AWS's error codes means, and the code if it may be shown.
 
     Args:
@@ -164,20 +146,32 @@ def _read_code(code: object, message: object, status: int) -> tuple[_Meaning, st
             response.
         status: the HTTP status.
     """
-    if isinstance(code, str) and code in _CODES:
-        is_deleted = code == "InvalidRequestException" and isinstance(message, str) and "delet" in message.lower()
-        return _DELETED if is_deleted else _CODES[code], code
+    if isinstance(code, str) and code in meanings.CODES:
+        return _by_message(meanings.CODES[code], code, message if isinstance(message, str) else ""), code
     if status == 429:
-        return _THROTTLED, None
+        return meanings.THROTTLED, None
     if 400 <= status < 500 and isinstance(code, str) and re.fullmatch(_CODE_PATTERN, code):
-        return _REFUSED, code
-    return _UNAVAILABLE if status >= 500 else _MALFORMED, None
+        return meanings.REFUSED, code
+    return meanings.UNAVAILABLE if status >= 500 else meanings.MALFORMED, None
+
+
+def _by_message(meaning: Meaning, code: str, message: str) -> Meaning:
+    """Return what a code means where only AWS's message tells that."""
+    if code == "InvalidRequestException" and "delet" in message.lower():
+        return meanings.DELETED
+    if meaning == meanings.DENIED and re.search(r"Access to KMS|\bkms:[A-Z]", message):
+        return meanings.NOT_DECRYPTED
+    if meaning == meanings.BAD_KEYS and re.search(r"Signature (expired|not yet current)", message):
+        return meanings.CLOCK
+    return meaning
 
 
 def _from_client_error(exc: BaseException, secret_id: str | None) -> MappedError:
     response = getattr(exc, "response", None)
     error, metadata = _mapping(response, "Error"), _mapping(response, "ResponseMetadata")
-    status, request_id = metadata.get("HTTPStatusCode"), metadata.get("RequestId")
+    # The SDK reads the request's id from a body that it can read.
+    headers = _mapping(metadata, "HTTPHeaders")
+    status, request_id = metadata.get("HTTPStatusCode"), metadata.get("RequestId") or headers.get("x-amzn-requestid")
     if not isinstance(status, int):
         status = 0
     if not (isinstance(request_id, str) and re.fullmatch(_REQUEST_ID_PATTERN, request_id)):
@@ -185,22 +179,24 @@ def _from_client_error(exc: BaseException, secret_id: str | None) -> MappedError
     meaning, code = _read_code(error.get("Code"), error.get("Message"), status)
     operation = getattr(exc, "operation_name", "")
     if operation == "BatchGetSecretValue":
-        meaning = _IN_BATCH.get(meaning, meaning)
-    elif operation != "GetSecretValue" and _refuses_role(meaning, status):
-        meaning = _ROLE_REFUSED
+        meaning = meanings.IN_BATCH.get(meaning, meaning)
+    elif operation != "GetSecretValue":
+        meaning = _of_sts(meaning, error.get("Code"), status)
     # A code that isn't known may be part of a malformed response.
-    is_chainable = code in _CODES
+    is_chainable = code in meanings.CODES
     if is_chainable:
         _remove_tracebacks(exc)
     return _mapped(meaning, secret_id, is_chainable=is_chainable, code=code, request_id=request_id)
 
 
-def _refuses_role(meaning: _Meaning, status: int) -> bool:
-    """Whether an error of a call of STS or single sign-on is about the credentials, which it is if it doesn't pass."""
+def _of_sts(meaning: Meaning, code: object, status: int) -> Meaning:
+    """Return what an error means of a call of STS or single sign-on, which gets credentials."""
+    if code in meanings.STS_UNAVAILABLE_CODES:
+        return meanings.STS_UNAVAILABLE
     # With a 4xx status, a code of STS's own, such as InvalidIdentityToken, is a refusal.
-    if meaning == _MALFORMED:
-        return 400 <= status < 500
-    return meaning not in (_THROTTLED, _UNAVAILABLE, _EXPIRED)
+    if meaning == meanings.MALFORMED and not 400 <= status < 500:
+        return meanings.MALFORMED
+    return meanings.OF_STS.get(meaning, meanings.ROLE_REFUSED)
 
 
 def _mapping(value: object, key: str) -> Mapping[str, Any]:
@@ -208,14 +204,26 @@ def _mapping(value: object, key: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _mapped(meaning: _Meaning, secret_id: str | None, *, is_chainable: bool = False, **aws: str | None) -> MappedError:
-    """Make the error; ``aws`` may have a code and a request_id."""
+def _mapped(
+    meaning: Meaning, secret_id: str | None, *, is_chainable: bool = False, reason: str | None = None, **aws: str | None
+) -> MappedError:
+    """Make the error.
+
+    Args:
+        meaning: its class and text.
+        secret_id: the secret, or None.
+        is_chainable: see MappedError.
+        reason: what else is known.
+        aws: AWS's code and request_id.
+    """
     kind, text = meaning
     subject = "Secrets Manager" if secret_id is None else f"secret {secret_id!r}"
+    if meaning in (meanings.TIMEOUT, meanings.CONNECTION):
+        text += network_hint()
     request = f"request {aws['request_id']}" if aws.get("request_id") else None
-    details = ", ".join(detail for detail in (aws.get("code"), request) if detail)
+    details = ", ".join(detail for detail in (aws.get("code"), request, reason) if detail)
     message = f"{subject}: {text}" + (f" ({details})" if details else "")
-    return MappedError(kind(message, secret_id=secret_id, **aws), is_chainable, meaning in _RENEWABLE)
+    return MappedError(kind(message, secret_id=secret_id, **aws), is_chainable, meaning in meanings.RENEWABLE)
 
 
 def _remove_tracebacks(exc: BaseException) -> None:

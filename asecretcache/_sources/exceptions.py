@@ -39,5 +39,9 @@ class ConnectionClosedError(TransportError):
     """The connection ended before the response was complete."""
 
 
+class ResponseParserError(Exception):
+    """The response of a call that succeeded can't be read. It doesn't hold the response."""
+
+
 class CredentialRetrievalError(Exception):
     """The container's endpoint gave no usable credentials."""

@@ -182,8 +182,9 @@ async def _lifetime(manager: AbstractAsyncContextManager[Any]) -> AsyncGenerator
 
 
 def _abandon_all(clients: MutableMapping[_Loop, LoopClient]) -> None:
-    while clients:
-        loop, client = clients.popitem()
+    # Not popitem: the collector may empty it meanwhile.
+    for loop, client in list(clients.items()):
+        clients.pop(loop, None)
         # A running loop closes the generator itself: asyncio's finalizer hook tells it to, from any thread.
         if not loop.is_running():
             client.abandon()

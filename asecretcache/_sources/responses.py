@@ -41,7 +41,7 @@ def to_secret(response: object, request: SecretRequest | None) -> Secret | None:
         arn=arn,
         version_id=version_id,
         version_stages=tuple(stages or ()),
-        created_date=created,
+        created_date=_aware(created),
         secret_string=text,
         secret_binary=data,
     )
@@ -86,3 +86,12 @@ def _is_date(created: object) -> bool:
     from datetime import datetime  # Imported by the SDK, whose datetime it may be, and by nothing before.
 
     return isinstance(created, datetime)
+
+
+def _aware(created: Any) -> Any:
+    """Return a date without a zone, as some stand-ins for AWS send it, as one of UTC."""
+    if created is None or isinstance(created, int | float) or created.tzinfo is not None:
+        return created
+    from datetime import UTC
+
+    return created.replace(tzinfo=UTC)

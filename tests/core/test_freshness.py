@@ -164,6 +164,17 @@ def test_stale_if_error_is_for_transient_failures_only(error: SecretCacheError) 
     assert not may_serve_stale(entry_of(given), error, 1100.0)
 
 
+@pytest.mark.parametrize(
+    ("lost", "error", "may"), [(2, None, True), (3, None, False), (4, None, False), (3, DOWN, True)]
+)
+def test_after_three_lost_refreshes_a_read_waits(lost: int, error: SecretCacheError | None, *, may: bool) -> None:
+    """Each was cut off before it ended, so the next would be too; a failure is another matter."""
+    entry = entry_of(options(100, stale_while_revalidate=20, stale_if_error=300))
+    entry.lost_refreshes = lost
+
+    assert may_serve_stale(entry, error, 1110.0) is may
+
+
 def test_what_counts_is_whether_the_error_is_transient() -> None:
     """Expired credentials are transient once a source has had good ones, whatever the class says."""
     error = CredentialsError("expired")

@@ -145,6 +145,44 @@ async def test_a_background_refresh_that_fails_is_spaced_by_the_back_off(
         assert len(source.calls) == calls
 
 
+def test_refreshes_that_are_cut_off_with_their_loops_are_waited_for(source: InMemorySource, clock: ManualClock) -> None:
+    """With asyncio.run for each invocation each cuts off the refresh that it started; the fourth read waits for one."""
+
+    class Slow(InMemorySource):
+        async def fetch(self, request: SecretRequest) -> Secret:
+            secret = await super().fetch(request)
+            await asyncio.sleep(0.01)
+            return secret
+
+    source = Slow({NAME: "0"})
+    cache = new_cache(source, clock, stale_while_revalidate=1000)
+    assert asyncio.run(cache.get_secret(NAME)) == "0"
+
+    for number in (1, 2):
+        source.rotate(NAME, str(number))
+        clock.advance(100)
+        read = [asyncio.run(cache.get_secret(NAME)) for _ in range(5)]
+        assert read == [str(number - 1)] * 3 + [str(number)] * 2
+    assert len(source.calls) == 1 + 2 * 4
+
+
+async def test_a_refresh_that_failed_is_not_a_lost_one(source: InMemorySource, clock: ManualClock) -> None:
+    """It ended by itself, so no read has to wait for the next."""
+    cache = new_cache(source, clock, stale_while_revalidate=1000)
+    await cache.get_secret(NAME)
+    source.fail(DOWN)
+    clock.advance(100)
+    for _ in range(5):
+        assert await cache.get_secret(NAME) == OLD
+        await idle(cache)
+        clock.advance(130)
+    source.recover()
+    source.pause()
+
+    assert await cache.get_secret(NAME) == OLD
+    source.resume()
+
+
 async def test_a_source_may_read_its_own_stale_secret(clock: ManualClock) -> None:
     """The value that its fetch is to replace is in memory, and is served."""
 

@@ -126,7 +126,7 @@ async def test_a_variable_of_the_deployment_wins(source: InMemorySource, monkeyp
     ("reference", "error", "says"),
     [
         ("unknown", SecretNotFoundError, "unknown"),
-        ("prod/db:nope", SecretFormatError, "'password', 'port', 'user'"),
+        ("prod/db:nope", SecretFormatError, "the object has 5 keys"),
         ("prod/db:none", SecretFormatError, "has null at key 'none'"),
         ("prod/key", SecretFormatError, "get_secret_binary"),
     ],
@@ -272,15 +272,20 @@ async def test_a_bad_ttl_names_the_variable(setting: str, read: Any, monkeypatch
     """The first use raises, and says what the variable may be."""
     monkeypatch.setenv("ASECRETCACHE_TTL", setting)
     set_default_cache(None)
-    with pytest.raises(ConfigurationError, match=r"\AASECRETCACHE_TTL .*: give seconds, or none for no expiry\Z"):
+    with pytest.raises(
+        ConfigurationError, match=r"\AASECRETCACHE_TTL can't be .*: give seconds, such as 3600, or none for no expiry\Z"
+    ):
         await read("prod/api")
 
 
 def test_a_ttl_that_is_no_number_is_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in the environment is a str."""
+    """As it stands in the environment."""
     monkeypatch.setenv("ASECRETCACHE_TTL", "soon")
     set_default_cache(None)
-    with pytest.raises(ConfigurationError, match=r"^ASECRETCACHE_TTL must be a number, not str: "):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^ASECRETCACHE_TTL can't be 'soon': give seconds, such as 3600, or none for no expiry$",
+    ):
         get_default_cache()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -458,3 +459,24 @@ def test_a_prefetch_that_failed_is_not_repeated(caplog: pytest.LogCaptureFixture
     handler(None, None)
 
     assert len(source.calls) == 1
+
+
+def test_a_handler_beneath_another_decorator_is_told_the_order() -> None:
+    """The function is `async def`, and what the decorator made of it isn't."""
+
+    def traced(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    @traced
+    async def base(event: object, context: object) -> None:
+        pass
+
+    with pytest.raises(ConfigurationError) as caught:
+        async_handler(base)
+
+    told = f"async_handler must stand below the other decorators, directly above `async def {base.__qualname__}`"
+    assert str(caught.value) == f"{told}: one of them has made an ordinary function of it"

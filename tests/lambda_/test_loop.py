@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -20,6 +23,7 @@ from asecretcache import (
     async_handler,
     get_secret,
 )
+from asecretcache._core.timeouts import invocation_deadline
 from asecretcache._lambda.loop import invocations
 from asecretcache.testing import InMemorySource, ManualClock
 from forks import in_child, needs_fork
@@ -110,6 +114,22 @@ def test_the_deadline_is_read_when_the_invocation_has_its_turn(
     with pytest.raises(SecretUnavailableError, match="deadline"):
         read(NAME, context)
     assert virtual_time.now == pytest.approx(59.8)
+
+
+@pytest.mark.parametrize("tells", [MagicMock(), None, "60000", True, math.nan, math.inf])
+def test_a_context_that_tells_no_number_gives_no_deadline(source: InMemorySource, tells: Any) -> None:
+    """A MagicMock can be made a float, of 1 ms."""
+    seen: list[object] = []
+    context = MagicMock()
+    context.get_remaining_time_in_millis.return_value = tells
+
+    @async_handler
+    async def handler(event: Any, context: Any) -> None:
+        seen.append(invocation_deadline.get())
+
+    handler({}, context)
+
+    assert seen == [None]
 
 
 def test_a_background_task_does_not_inherit_the_deadline(source: InMemorySource, virtual_time: VirtualTime) -> None:

@@ -153,7 +153,7 @@ async def test_a_malformed_page_ends_the_pages(response: Any) -> None:
 # Failures
 
 
-@pytest.mark.parametrize("error", [ValueError(CANARY), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [ConnectionError(CANARY), asyncio.CancelledError()])
 async def test_no_frame_shows_a_page(error: BaseException) -> None:
     """If the call for a second page fails, the traceback doesn't show the first."""
     page = {"SecretValues": [RESPONSE | {"SecretString": CANARY}], "NextToken": "1"}

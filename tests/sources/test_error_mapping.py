@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from asecretcache import (
     ConfigurationError,
@@ -14,10 +16,12 @@ from asecretcache import (
     SecretCacheError,
     SecretDecryptionError,
     SecretNotFoundError,
+    SecretRequest,
     SecretThrottledError,
     SecretUnavailableError,
 )
-from asecretcache._sources.error_mapping import malformed_response, to_code_error, to_error
+from asecretcache._sources import exceptions as direct
+from asecretcache._sources.error_mapping import explain, malformed_response, to_code_error, to_error
 from asecretcache._sources.retry_quota import THROTTLING_CODES
 from source_helpers import CANARY
 
@@ -25,6 +29,10 @@ MALFORMED = "malformed response: if it goes on, check the endpoint and any proxy
 PROFILE = "the AWS profile or config file can't be used"
 ENDPOINT = "bad region or endpoint"
 TIMED_OUT = "the connection to Secrets Manager timed out"
+CLOCK = "AWS refused the time of the signature: set the system's clock"
+SDK = "the AWS SDK can't be imported: install aioboto3"
+PARTS = ", with all that it needs, for this Python and architecture"
+UNKNOWN = "the call failed on this side: check the AWS settings and the installation"
 
 
 def client_error(
@@ -152,7 +160,7 @@ def test_a_client_error_without_a_response_is_malformed() -> None:
         (sdk.CredentialRetrievalError(provider="p", error_msg=CANARY), "could not be retrieved", False),
         (sdk.MetadataRetrievalError(error_msg=CANARY), "could not be retrieved", False),
         (client_error("ExpiredTokenException"), "renew", True),
-        (client_error("RequestTimeTooSkewed"), "clock", True),
+        (FileNotFoundError(2, "No such file", "/run/token"), "FileNotFoundError: No such file: '/run/token'", True),
         (client_error("ExpiredTokenException", operation="AssumeRole"), "renew", True),
     ],
 )
@@ -238,11 +246,14 @@ def test_a_wrong_configuration_names_its_remedy(raised: Exception, remedy: str) 
         (sdk.HTTPClientError(error=CANARY), SecretUnavailableError),
         (sdk.ConnectionClosedError(endpoint_url="u", error=CANARY), SecretUnavailableError),
         (sdk.ProxyConnectionError(proxy_url="u", error=CANARY), SecretUnavailableError),
-        (AttributeError(CANARY), SecretUnavailableError),
-        (ValueError(CANARY), SecretUnavailableError),
-        (KeyError(CANARY), SecretUnavailableError),
-        (UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, "r"), SecretUnavailableError),
-        (sdk.BotoCoreError(), SecretUnavailableError),
+        (ResponseParserError(CANARY), SecretUnavailableError),
+        (direct.ResponseParserError(), SecretUnavailableError),
+        (TimeoutError(CANARY), SecretUnavailableError),
+        (ConnectionResetError(104, CANARY), SecretUnavailableError),
+        (AttributeError(CANARY), ConfigurationError),
+        (UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, "r"), ConfigurationError),
+        (sdk.BotoCoreError(), ConfigurationError),
+        (sdk.DataNotFoundError(data_path=CANARY), ConfigurationError),
     ],
 )
 def test_what_may_quote_a_response_or_a_file_is_no_cause(raised: Exception, expected: type) -> None:
@@ -313,7 +324,9 @@ def test_without_a_secret_the_message_is_about_secrets_manager() -> None:
         (sdk.NoRegionError(), "no region: set AWS_DEFAULT_REGION or give region_name="),
         (sdk.InvalidConfigError(error_msg="x"), f"{PROFILE}: check AWS_PROFILE and the file"),
         (ValueError("Invalid endpoint: x"), f"{ENDPOINT}: check region_name=, endpoint_url= and AWS_* variables"),
-        (AttributeError(), MALFORMED),
+        (direct.ResponseParserError(), MALFORMED),
+        (client_error("RequestTimeTooSkewed"), f"{CLOCK} (RequestTimeTooSkewed, request 12345678-aaaa)"),
+        (ImportError("no aiohttp"), f"{SDK}{PARTS} (ImportError: no aiohttp)"),
         (sdk.ReadTimeoutError(endpoint_url="x"), f"{TIMED_OUT}: check network and endpoint"),
     ],
 )
@@ -331,6 +344,165 @@ def test_a_refusal_of_another_call_is_about_the_role_below_500() -> None:
     assert (
         type(to_error(client_error("nonsense!", 500, operation="AssumeRole"), "name").error) is SecretUnavailableError
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected", "text"),
+    [
+        ("ThrottlingException", 400, SecretThrottledError, "no credentials: the service that gives them throttles"),
+        ("InternalFailure", 500, SecretUnavailableError, "no credentials: the service that gives them is unavailable"),
+        ("IDPCommunicationError", 400, SecretUnavailableError, "no credentials: the service that gives them is unav"),
+        ("ExpiredTokenException", 400, CredentialsError, "the credentials have expired: renew them"),
+        ("InvalidIdentityToken", 400, CredentialsError, "the credentials were refused when assuming a role"),
+    ],
+)
+def test_the_errors_of_sts_are_not_secrets_managers(code: str, status: int, expected: type, text: str) -> None:
+    """They say that it is credentials that are missing, and may be transient."""
+    error = to_error(client_error(code, status, operation="AssumeRoleWithWebIdentity"), "name").error
+
+    assert type(error) is expected
+    assert str(error).startswith(f"secret 'name': {text}")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Access to KMS is not allowed",
+        "User: arn:aws:sts::1:assumed-role/r is not authorized to perform: kms:Decrypt on this resource",
+    ],
+)
+def test_a_denial_by_kms_is_about_the_key(message: str) -> None:
+    """AWS gives it the code of any other denial."""
+    raised = client_error("AccessDeniedException")
+    raised.response["Error"]["Message"] = message
+
+    error = to_error(raised, "name").error
+
+    assert type(error) is SecretDecryptionError
+    assert "allow kms:Decrypt" in str(error)
+    assert type(to_code_error("AccessDeniedException", message, "name")) is SecretDecryptionError
+
+
+def test_a_denial_of_a_secret_whose_name_has_kms_is_about_the_secret() -> None:
+    """Only the action and AWS's sentence count."""
+    raised = client_error("AccessDeniedException")
+    raised.response["Error"]["Message"] = (
+        "not authorized to perform: secretsmanager:GetSecretValue on resource: kms-key"
+    )
+
+    assert type(to_error(raised, "name").error) is SecretAccessDeniedError
+
+
+@pytest.mark.parametrize("when", ["expired", "not yet current"])
+def test_a_signature_of_another_time_is_about_the_clock(when: str) -> None:
+    """AWS gives it the code of a wrong key; a stale value may be served meanwhile."""
+    raised = client_error("InvalidSignatureException")
+    raised.response["Error"]["Message"] = f"Signature {when}: 20260101T000000Z is now earlier than 20260102T000000Z"
+
+    error = to_error(raised, "name").error
+
+    assert type(error) is SecretUnavailableError
+    assert "set the system's clock" in str(error)
+
+
+def test_a_batch_that_is_denied_is_told_its_only_resource() -> None:
+    """IAM grants it on no single secret."""
+    raised = client_error("AccessDeniedException", operation="BatchGetSecretValue")
+
+    assert 'secretsmanager:BatchGetSecretValue as well, which takes the Resource "*"' in str(
+        to_error(raised, None).error
+    )
+
+
+def test_a_request_id_may_be_in_the_headers_alone() -> None:
+    """If the body can't be read, the SDK doesn't know it otherwise."""
+    raised = client_error("503", 503)
+    raised.response["ResponseMetadata"] = {"HTTPStatusCode": 503, "HTTPHeaders": {"x-amzn-requestid": "87654321-bbbb"}}
+
+    assert to_error(raised, "name").error.request_id == "87654321-bbbb"
+
+
+def raised_in(module: str, exc: Exception) -> Exception:
+    """Return an exception that a module of this name has raised."""
+    names: dict[str, Any] = {"__name__": module}
+    exec("def fail(exc): raise exc", names)
+    try:
+        names["fail"](exc)
+    except Exception as raised:  # whatever was given
+        return raised
+    raise AssertionError
+
+
+@pytest.mark.parametrize("module", ["botocore.parsers", "aiobotocore.parsers", "aiobotocore.endpoint"])
+@pytest.mark.parametrize("raised", [AttributeError(CANARY), KeyError(CANARY), ImportError(CANARY)])
+def test_what_is_raised_while_a_response_is_parsed_is_about_it(module: str, raised: Exception) -> None:
+    """Nothing of the exception is shown, since it may hold the response."""
+    mapped = to_error(raised_in(module, raised), "name")
+
+    assert str(mapped.error) == f"secret 'name': {MALFORMED}"
+    assert not mapped.is_chainable
+
+
+def test_what_is_raised_while_credentials_are_got_is_about_them() -> None:
+    """A container's endpoint may leave out a field, for example; they may be renewed."""
+    mapped = to_error(raised_in("aiobotocore.credentials", KeyError(CANARY)), "name")
+
+    assert type(mapped.error) is CredentialsError
+    assert mapped.is_renewable
+    assert re.search(r"could not be retrieved: .* \(KeyError at <string>:1\)$", str(mapped.error))
+
+
+def test_what_is_raised_elsewhere_is_told_by_type_and_place() -> None:
+    """It happened on this side, before AWS answered."""
+    error = to_error(raised_in("aiohttp.connector", TypeError(CANARY)), "name").error
+
+    assert str(error) == f"secret 'name': {UNKNOWN} (TypeError at <string>:1)"
+    assert str(to_error(TypeError(CANARY), "name").error).endswith("(TypeError at an unknown place)")
+
+
+@pytest.mark.parametrize(
+    "raised", [sdk.ConnectTimeoutError(endpoint_url="u"), sdk.EndpointConnectionError(endpoint_url="u")]
+)
+def test_in_lambda_a_failed_connection_hints_at_the_vpc(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is the usual cause there."""
+    assert "VPC" not in str(to_error(raised, "name").error)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+
+    assert "a function in a VPC needs a VPC endpoint for Secrets Manager, or NAT" in str(to_error(raised, "name").error)
+
+
+OTHER_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("error", "request_", "region", "text"),
+    [
+        (SecretNotFoundError("no"), SecretRequest("name"), "eu-west-1", "no"),
+        (SecretNotFoundError("no"), SecretRequest("name", "blue"), None, "no; version_stage='blue' was asked for"),
+        (
+            SecretNotFoundError("no"),
+            SecretRequest("name", "blue", "v1"),
+            "eu-west-1",
+            "no; version_stage='blue' was asked for; version_id='v1' was asked for",
+        ),
+        (
+            SecretAccessDeniedError("no"),
+            SecretRequest(OTHER_ARN, "blue"),
+            "eu-west-1",
+            "no; its ARN is of us-east-1, and eu-west-1 was called: give region_name=",
+        ),
+        (SecretNotFoundError("no"), SecretRequest(OTHER_ARN), "us-east-1", "no"),
+        (SecretNotFoundError("no"), SecretRequest(OTHER_ARN), None, "no"),
+        (SecretUnavailableError("no"), SecretRequest(OTHER_ARN, "blue"), "eu-west-1", "no"),
+    ],
+)
+def test_what_the_request_may_have_wrong_is_explained(
+    error: SecretCacheError, request_: SecretRequest, region: str | None, text: str
+) -> None:
+    """A stage or version that doesn't exist, or an ARN of another region than the client's."""
+    explain(error, request_, region)
+
+    assert str(error) == text
 
 
 def test_a_chain_of_causes_that_is_a_circle_ends() -> None:

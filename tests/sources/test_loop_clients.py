@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -237,6 +238,30 @@ def test_a_dead_loop_without_a_client_is_forgotten() -> None:
         asyncio.run(use(loop_clients))
 
     assert asyncio.run(use(loop_clients)) is client
+
+
+def test_clients_that_the_collector_takes_with_their_loop_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when an error holds the loop and the cache in a cycle: the weak dictionary empties by itself meanwhile."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    def fail() -> None:
+        clients = clients_of(Broken)
+        try:
+            asyncio.run(use(clients))
+        except OSError as exc:
+            kept = exc  # noqa: F841  # the cycle: its traceback holds this frame
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            fail()
+            gc.collect()
+    finally:
+        gc.enable()
+
+    assert unraisable == []
 
 
 def test_aclose_in_one_thread_closes_the_clients_of_all() -> None:

@@ -13,13 +13,17 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 from asecretcache._sources.direct.connection_pool import ConnectionPool
-from asecretcache._sources.direct.credentials import ContainerCredentials, environment_credentials
+from asecretcache._sources.direct.credentials import ContainerCredentials, KeptCredentials, environment_credentials
+from asecretcache._sources.direct.dates import parse_date
 from asecretcache._sources.direct.environment import Settings
 from asecretcache._sources.direct.http_message import Request, Response
 from asecretcache._sources.direct.sigv4 import Credentials, authorization_header
 from asecretcache._sources.direct.tls import TLSContextProvider
-from asecretcache._sources.exceptions import ClientError, TransportError
+from asecretcache._sources.exceptions import ClientError, ResponseParserError, TransportError
 from asecretcache._sources.retry_quota import ATTEMPTS, RetryQuota, attempt_timeouts, backoff
+from asecretcache._version import __version__
+
+__all__ = ["DirectClient", "KeptCredentials"]
 
 # AWS accepts a signature for five minutes: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _MAX_CLOCK_SKEW: Final = 240.0
@@ -33,18 +37,24 @@ class DirectClient:
 
     Args:
         settings: region, server, CA bundle and where credentials are.
+        kept: where the credentials of a container are kept; it may outlive this client.
         clock: the wall clock, by which requests are signed, connections grow old and credentials expire.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, kept: KeptCredentials | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._settings = settings
+        self.meta = _Meta(settings.region)
         self._clock = clock
         self._clock_skew = 0.0
         tls = None
         if settings.origin.is_tls:
             tls = TLSContextProvider(settings.ca_bundle, is_aws_endpoint=settings.is_aws_endpoint)
         self._pool = ConnectionPool(settings.origin, tls, clock=clock)
-        self._container = ContainerCredentials(*settings.container, clock=clock) if settings.container else None
+        self._container: ContainerCredentials | None = None
+        if settings.container is not None:
+            self._container = ContainerCredentials(*settings.container, kept or KeptCredentials(), clock=clock)
         self._last_credentials = environment_credentials()
         self._retry_quota = RetryQuota()
 
@@ -62,13 +72,11 @@ class DirectClient:
 
     async def get_secret_value(self, **arguments: str) -> dict[str, Any]:
         """Return the response in the SDK's form; the keyword arguments are AWS's."""
-        return _decode(json.loads((await self._call("GetSecretValue", arguments)).body))
+        return _parse(await self._call("GetSecretValue", arguments), _decode)
 
     async def batch_get_secret_value(self, **arguments: Any) -> dict[str, Any]:
         """Return one page of the response in the SDK's form; the keyword arguments are AWS's."""
-        page = dict(json.loads((await self._call("BatchGetSecretValue", arguments)).body))
-        page["SecretValues"] = [_decode(value) for value in page.get("SecretValues") or ()]
-        return page
+        return _parse(await self._call("BatchGetSecretValue", arguments), _decode_page)
 
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Response:
         call = _Call(operation, json.dumps(arguments).encode(), _random_uuid())
@@ -145,10 +153,16 @@ class DirectClient:
         date = failure.response["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         try:
             skew = parsedate_to_datetime(date).timestamp() - self._clock()
-        except ValueError:
+        except (ValueError, OverflowError):  # A year that no clock has.
             return False
         old_skew, self._clock_skew = self._clock_skew, skew
         return abs(skew - old_skew) > _MAX_CLOCK_SKEW
+
+
+class _Meta(NamedTuple):
+    """As much as this package reads of what the SDK's clients tell of themselves."""
+
+    region_name: str
 
 
 class _Call(NamedTuple):
@@ -158,16 +172,20 @@ class _Call(NamedTuple):
 
 
 def _client_error(response: Response, operation: str) -> ClientError:
-    """Return the error that botocore's parser of the JSON protocol makes of a response."""
-    document: Any = None
+    """Return the error that botocore's parser of the JSON protocol makes of a response.
+
+    Raises:
+        ResponseParserError: the response isn't in that protocol; this error doesn't hold it.
+    """
+    document: Any = {}
     with suppress(ValueError):
         document = json.loads(response.body)
-    if not isinstance(document, dict):
-        document = {}
-    code = document.get("__type", str(response.status))
-    if isinstance(code, str):
-        # One of its forms is "aws.protocol#Code:http://...".
-        code = code.partition(":")[0].rpartition("#")[2]
+    code = document.get("__type", str(response.status)) if isinstance(document, dict) else document
+    if code is not None and not isinstance(code, str):
+        del response, document, code  # A traceback may show locals.
+        raise ResponseParserError
+    # One of its forms is "aws.protocol#Code:http://...".
+    code = code and code.partition(":")[0].rpartition("#")[2]
     return ClientError(
         {
             "Error": {"Code": code, "Message": document.get("message", document.get("Message", ""))},
@@ -181,11 +199,34 @@ def _client_error(response: Response, operation: str) -> ClientError:
     )
 
 
+def _parse(response: Response, decode: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return the decoded body of a response, or raise ResponseParserError, which doesn't hold it."""
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return decode(json.loads(response.body))
+    del response  # A traceback may show locals.
+    raise ResponseParserError
+
+
+def _decode_page(document: Mapping[str, Any]) -> dict[str, Any]:
+    page = dict(document)
+    page["SecretValues"] = [_decode(value) for value in page.get("SecretValues") or ()]
+    return page
+
+
 def _decode(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the SDK's types, except that the date stays a number until it is read."""
     decoded = dict(record)
     if decoded.get("SecretBinary") is not None:
         decoded["SecretBinary"] = binascii.a2b_base64(decoded["SecretBinary"])
+    if decoded.get("VersionStages") is not None:
+        decoded["VersionStages"] = list(decoded["VersionStages"])
+    created = decoded.get("CreatedDate")
+    if isinstance(created, str):
+        # AWS sends numbers, but some stand-ins send text.
+        try:
+            decoded["CreatedDate"] = float(created)
+        except ValueError:
+            decoded["CreatedDate"] = parse_date(created)
     return decoded
 
 
@@ -199,7 +240,8 @@ def _user_agent() -> str:
     environment = os.environ.get("AWS_EXECUTION_ENV", "")
     environment = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in environment)
     return (
-        f"asecretcache md/direct ua/2.1 os/{sys.platform} lang/python#{version} md/pyimpl#{implementation} "
+        f"asecretcache/{__version__} md/direct ua/2.1 os/{sys.platform} "
+        f"lang/python#{version} md/pyimpl#{implementation} "
         + (f"exec-env/{environment} " if environment else "")
         + "cfg/retry-mode#standard"
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, cast
+from itertools import zip_longest
+from typing import Any, Final, cast
 
 from asecretcache._sources import exceptions as errors
 from asecretcache._sources.direct.http_message import Request, Response, encode_request
@@ -14,6 +16,11 @@ from asecretcache._sources.direct.origin import Origin
 from asecretcache._sources.direct.tls import TLSContextProvider
 from asecretcache._sources.loop_clients import MAX_IDLE
 from asecretcache._sources.sdk.patches import close_transport
+
+#: Seconds until the next address of a host is tried.
+NEXT_ADDRESS_AFTER: Final = 0.5
+# As getaddrinfo returns it.
+_Address = tuple[int, int, int, str, Any]
 
 
 class NoResponseError(errors.ConnectionClosedError):
@@ -101,11 +108,11 @@ class ConnectionPool:
         return await self._open_connection(await self._tls.context())
 
     async def _open_connection(self, context: ssl.SSLContext | None) -> _Connection:
-        loop = asyncio.get_running_loop()
-        # uvloop has no such argument: it tries one address after the other.
-        options: Any = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}  # RFC 8305
-        _, connection = await loop.create_connection(
-            _Connection, self._origin.host, self._origin.port, ssl=context, **options
+        host = None if context is None else self._origin.host
+        sock = await _connected_socket(self._origin.host, self._origin.port)
+        # From here on the loop closes it, whatever happens.
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection, sock=sock, ssl=context, server_hostname=host
         )
         self._open.add(connection)
         return connection
@@ -191,3 +198,41 @@ class _Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def _connected_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is connected to one of the host's addresses, which are tried one after another.
+
+    asyncio's happy_eyeballs_delay fails with eager tasks, and what races in tasks leaves some of them to a loop that is
+    closed meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    failure = OSError(f"{host} has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            async with asyncio.timeout(NEXT_ADDRESS_AFTER if number < len(addresses) else None):
+                await loop.sock_connect(sock, address)
+        except BaseException as exc:
+            if sock is not None:
+                sock.close()
+            if not isinstance(exc, OSError):
+                raise
+            failure = exc
+        else:
+            return sock
+    try:
+        raise failure
+    finally:
+        del failure  # Its traceback holds this frame.
+
+
+def _interleaved(addresses: Iterable[_Address]) -> list[_Address]:
+    """Return the addresses with IPv6 and IPv4 in turn (RFC 8305), since one of the two may lead nowhere."""
+    families: dict[int, list[_Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [address for turn in zip_longest(*families.values()) for address in turn if address is not None]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from asecretcache._sources.direct.connection_pool import ConnectionPool
+from asecretcache._sources.direct.dates import parse_date
 from asecretcache._sources.direct.http_message import Request, Response
 from asecretcache._sources.direct.origin import Origin
 from asecretcache._sources.direct.sigv4 import Credentials
@@ -29,6 +30,16 @@ def environment_credentials() -> Credentials | None:
     return Credentials(access_key, secret_key, token or None) if access_key and secret_key else None
 
 
+class KeptCredentials:
+    """The last credentials of a container, and when they expire; the clients of a source share it."""
+
+    __slots__ = ("credentials", "expires_at")
+
+    def __init__(self) -> None:
+        self.credentials: Credentials | None = None
+        self.expires_at = float("-inf")
+
+
 class ContainerCredentials:
     """The credentials that ECS, EKS and Lambda SnapStart serve over HTTP, kept until they expire.
 
@@ -39,16 +50,16 @@ class ContainerCredentials:
     Args:
         origin: the server.
         target: the path and query of the credentials.
+        kept: where they are kept; it may outlive this object.
         clock: the wall clock, by which they expire.
     """
 
-    def __init__(self, origin: Origin, target: str, *, clock: Callable[[], float]) -> None:
+    def __init__(self, origin: Origin, target: str, kept: KeptCredentials, *, clock: Callable[[], float]) -> None:
         self._origin = origin
         self._target = target
+        self._kept = kept
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._credentials: Credentials | None = None
-        self._expires_at = float("-inf")
 
     async def get(self) -> Credentials:
         """Return the credentials, fetched now if they expire soon.
@@ -62,11 +73,11 @@ class ContainerCredentials:
             async with self._lock:
                 if self._seconds_left() < _ADVISORY_REFRESH:
                     await self._renew()
-        assert self._credentials is not None
-        return self._credentials
+        assert self._kept.credentials is not None
+        return self._kept.credentials
 
     def _seconds_left(self) -> float:
-        return self._expires_at - self._clock()
+        return self._kept.expires_at - self._clock()
 
     async def _renew(self) -> None:
         for attempt in range(_ATTEMPTS):
@@ -100,12 +111,14 @@ class ContainerCredentials:
 
     def _take(self, response: Response) -> bool:
         """Keep the credentials of a response and return whether they are usable."""
-        from datetime import datetime  # Only containers need it: its import takes 2 ms on 3.11.
-
         document = json.loads(response.body)
-        expires_at = datetime.fromisoformat(document["Expiration"]).timestamp()
-        keys = (document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
-        if expires_at <= self._clock() or not all(isinstance(key, str) and key for key in keys):
+        expiration = parse_date(document["Expiration"])
+        if expiration.tzinfo is None:
             return False
-        self._credentials, self._expires_at = Credentials(*keys), expires_at
+        expires_at = expiration.timestamp()
+        keys = (document["AccessKeyId"], document["SecretAccessKey"])
+        token = document["Token"] or None  # Of a user, not of a role.
+        if expires_at <= self._clock() or not all(isinstance(key, str) and key for key in (*keys, token or "none")):
+            return False
+        self._kept.credentials, self._kept.expires_at = Credentials(*keys, token), expires_at
         return True

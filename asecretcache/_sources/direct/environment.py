@@ -41,6 +41,8 @@ SDK_VARIABLES: Final = (
 BOTO2_FILES: Final = ("/etc/boto.cfg", "~/.boto")
 _FILES: Final = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
 
+# Of a host's name. botocore refuses a longer region.
+_LONGEST_LABEL: Final = 63
 _ECS_HOST: Final = "169.254.170.2"
 _CONTAINER_HOSTS: Final = (_ECS_HOST, "169.254.170.23", "fd00:ec2::23", "localhost", "::1")
 
@@ -80,7 +82,11 @@ def resolve_settings(region_name: str | None, endpoint_url: str | None) -> Setti
 
 def _reason_for_sdk() -> str | None:
     for name, value in os.environ.items():
-        if name in SDK_VARIABLES or (value and name.lower() in {"http_proxy", "https_proxy"}):
+        if (
+            name in SDK_VARIABLES
+            or name.startswith("BOTOCORE_EXPERIMENTAL_")
+            or (value and name.lower() in {"http_proxy", "https_proxy"})
+        ):
             return f"{name} is set"
     if sys.platform in {"win32", "darwin"}:
         return "the system may have a proxy set"
@@ -119,7 +125,8 @@ def _read_settings(region_name: str | None, endpoint_url: str | None) -> Setting
 def _regional_origin(region: str) -> Origin | None:
     *area, direction, number = ["", "", *region.split("-")]
     suffix = _DNS_SUFFIXES.get("-".join(area[2:]))
-    if suffix is None or not (region.isascii() and direction.isalnum() and number.isdigit()):
+    is_plain = region.isascii() and direction.isalnum() and number.isdigit() and len(region) <= _LONGEST_LABEL
+    if suffix is None or not is_plain:
         return None
     return Origin(is_tls=True, host=f"secretsmanager.{region}.{suffix}", port=443)
 

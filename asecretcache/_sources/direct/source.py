@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -52,11 +53,13 @@ class _ClientFactory(SdkClientFactory):
         try:
             # At construction, not at the first fetch: an import during INIT delays no invocation, and a missing
             # httptools is noticed on the developer's machine, even if the SDK is used there.
-            from asecretcache._sources.direct.client import DirectClient
+            from asecretcache._sources.direct.client import DirectClient, KeptCredentials
         except ModuleNotFoundError as exc:
             raise ConfigurationError("DirectSource needs httptools: pip install asecretcache[direct]") from exc
         super().__init__(None, region_name, endpoint_url, None)
         self._direct_client = DirectClient
+        self._new_kept = KeptCredentials
+        self._kept: dict[object, Any] = {}
         self._is_logged = False
 
     def open(self) -> AbstractAsyncContextManager[Any]:
@@ -65,7 +68,10 @@ class _ClientFactory(SdkClientFactory):
 
         settings = resolve_settings(**self._location)
         if not isinstance(settings, str):
-            return self._direct_client(settings)
+            kept = self._kept.setdefault(settings.container, self._new_kept())
+            if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                self._kept.clear()  # A snapshot must hold none.
+            return self._direct_client(settings, kept)
         if not self._is_logged:
             self._is_logged = True
             _logger.info("DirectSource uses the AWS SDK: %s", settings)

@@ -7,6 +7,8 @@ import os
 import ssl
 from typing import Final
 
+from asecretcache._sources.tls_context import verifying_context
+
 # The roots of AWS's endpoints (https://www.amazontrust.com/repository/), as they are labelled in the bundles of certifi
 # and botocore.
 _AMAZON_LABELS: Final = (b"Amazon Root CA ", b"Starfield Services Root ")
@@ -37,16 +39,18 @@ class TLSContextProvider:
         """Return the context; the first caller makes it, in a thread if that takes long.
 
         Raises:
-            OSError: the bundle can't be read.
+            ConfigurationError: the bundle can't be read, or has no certificate.
         """
         async with self._lock:
             if self._context is None:
                 path = self._bundle or default_bundle()
                 roots = _amazon_roots(path) if self._is_narrow else ""
                 if roots or _is_small(path):
-                    self._context = make_context(path, roots)
+                    self._context = verifying_context(path, roots)
                 else:
-                    self._context = await asyncio.get_running_loop().run_in_executor(None, make_context, path, roots)
+                    self._context = await asyncio.get_running_loop().run_in_executor(
+                        None, verifying_context, path, roots
+                    )
             return self._context
 
     def widen(self, failed: ssl.SSLContext) -> bool:
@@ -61,15 +65,12 @@ class TLSContextProvider:
         return self._context is not failed
 
 
-def make_context(path: str, roots: str) -> ssl.SSLContext:
-    """Return a context that trusts the certificates of ``roots``, or those of the bundle if there are none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(None if roots else path, cadata=roots or None)
-    return context
-
-
 def _is_small(path: str) -> bool:
-    return os.path.getsize(path) <= _SMALL_BUNDLE
+    """Whether a bundle is parsed in no time; also one that can't be read."""
+    try:
+        return os.path.getsize(path) <= _SMALL_BUNDLE
+    except OSError:
+        return True
 
 
 def default_bundle() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
@@ -10,18 +11,19 @@ from typing import Any
 
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
-from asecretcache._sources.sdk.patches import SERVICE, PatchedClient, patch_loader, patch_session
+from asecretcache._sources.sdk.credentials import KeptCredentials, share_between_loops
+from asecretcache._sources.sdk.patches import SERVICE, patch_credentials, patch_loader
+from asecretcache._version import __version__
 
 
 class SdkClientFactory:
     """Makes clients of the SDK.
 
     Unless the user gives a session, each client has a session of its own: credentials that are being refreshed hold a
-    lock of their loop, which a loop that dies never releases, and credentials found before a snapshot aren't those of
-    its clones.
+    lock of their loop, which a loop that dies never releases. Temporary credentials are kept for the next session.
 
     Args:
-        session: an ``aioboto3.Session`` or None.
+        session: an ``aioboto3.Session``, an ``aiobotocore.session.AioSession`` or None.
         region_name: the region or None.
         endpoint_url: the endpoint or None.
         config: a ``botocore.config.Config``, an ``AioConfig`` or None.
@@ -32,24 +34,31 @@ class SdkClientFactory:
 
     def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
         _check_arguments(session, region_name, endpoint_url, config)
-        self._user_session = session
+        # An aioboto3.Session has the other inside.
+        self._user_session = getattr(session, "_session", session)
         self._config = config
         self._location = {"region_name": region_name, "endpoint_url": endpoint_url}
         self._loader: Any = None
         self._spare_sessions: list[Any] = []
+        self._credentials = KeptCredentials()
 
     def open(self) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a new client."""
         return _DeferredContext(self._create)
 
     def prepare(self) -> None:
-        """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time."""
+        """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time.
+
+        Raises:
+            ConfigurationError: this version of the SDK can't be used.
+        """
+        _check_version()
         if self._user_session is None:
-            session = _new_session()
+            session = self._new_session()
             patch_loader(session.get_component("data_loader"))
             self._spare_sessions.append(session)
         else:
-            session = self._user_session._session
+            session = self._user_session
         loader = session.get_component("data_loader")
         with suppress(Exception):  # A model that a version of the SDK lacks is loaded when it is needed.
             for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
@@ -66,15 +75,21 @@ class SdkClientFactory:
             await asyncio.to_thread(self.prepare)
         arguments = {**self._location, "config": self._merged_config()}
         if self._user_session is not None:
-            return PatchedClient(self._user_session.client(SERVICE, **arguments))
+            await share_between_loops(self._user_session)
+            return create_client(self._user_session.create_client, SERVICE, **arguments)
         return self._take_session().create_client(SERVICE, **arguments)
 
     def _take_session(self) -> Any:
         # Not "if there is one": another thread may take it in between.
         with suppress(IndexError):
             return self._spare_sessions.pop()
-        session = _new_session()
+        session = self._new_session()
         session.register_component("data_loader", self._loader)
+        return session
+
+    def _new_session(self) -> Any:
+        session = new_session()
+        self._credentials.attach(session)
         return session
 
     def _merged_config(self) -> Any:
@@ -88,9 +103,14 @@ class SdkClientFactory:
             # Set explicitly, because the default differs between versions of the SDK.
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             tcp_keepalive=True,
-            user_agent_extra="asecretcache",
+            user_agent_extra=f"asecretcache/{__version__}",
         )
-        return config if self._config is None else config.merge(self._config)
+        if self._config is None:
+            return config
+        merged = config.merge(self._config)
+        # Versions before 3 don't keep it; it is looked at where the client is made.
+        merged.http_session_cls = getattr(self._config, "http_session_cls", config.http_session_cls)
+        return merged
 
 
 class _DeferredContext:
@@ -110,20 +130,85 @@ class _DeferredContext:
         await self._context.__aexit__(*exc_info)
 
 
-def _new_session() -> Any:
-    """Return the session that a new aioboto3.Session has inside: importing aioboto3 and boto3 would only cost time."""
+def new_session() -> Any:
+    """Return the session that a new aioboto3.Session has inside: importing aioboto3 and boto3 would only cost time.
+
+    All clients that it makes verify their connections, also those of STS and single sign-on, which get credentials.
+    """
     from aiobotocore.session import AioSession
 
     session = AioSession()
-    patch_session(session)
+    session.create_client = functools.partial(create_client, session.create_client)
+    patch_credentials(session)
     return session
+
+
+def create_client(create: Callable[..., Any], *args: Any, config: Any = None, **arguments: Any) -> Any:
+    """Return the SDK's context manager of a client whose connections are verified."""
+    return _VerifyingClient(create(*args, config=_verifying_config(config), **arguments))
+
+
+class _VerifyingClient:
+    """The SDK's context manager of a client, which refuses a client that would send by another session than ours."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> Any:
+        from asecretcache._sources.sdk.http_session import VerifyingSession
+
+        client = await self._context.__aenter__()
+        session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+        if type(session) is VerifyingSession:
+            return client
+        await self._context.__aexit__(None, None, None)
+        msg = "the AWS SDK didn't take the session that verifies connections: leave out the session's default client"
+        raise ConfigurationError(f"{msg} config, use aiobotocore 2.25 or a later one, or give client_factory=")
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._context.__aexit__(*exc_info)
+
+
+def _verifying_config(config: Any) -> Any:
+    """Return a copy of a client's config with which connections are verified.
+
+    Raises:
+        ConfigurationError: the config asks for another HTTP session.
+    """
+    from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    from asecretcache._sources.sdk.http_session import VerifyingSession
+
+    wanted = getattr(config, "http_session_cls", AIOHTTPSession)
+    if wanted not in (AIOHTTPSession, VerifyingSession):
+        msg = f"config= can't have the http_session_cls {getattr(wanted, '__name__', '')}: leave it out"
+        raise ConfigurationError(f"{msg}, since this library's verifies all connections; or give client_factory=")
+    merged = AioConfig(getattr(config, "connector_args", None), http_session_cls=VerifyingSession)
+    if config is not None:
+        merged = merged.merge(config)
+        # Versions before 3 don't keep it.
+        merged.http_session_cls = VerifyingSession
+    return merged
+
+
+def _check_version() -> None:
+    """Raise ConfigurationError for a version of the SDK that has a known fault."""
+    from aiobotocore import __version__ as version
+
+    if version.startswith("3.8."):
+        msg = (
+            f"aiobotocore {version} can mix up the sessions of concurrent calls: install a version before or after 3.8"
+        )
+        raise ConfigurationError(msg)
 
 
 def _check_arguments(session: Any, region_name: Any, endpoint_url: Any, config: Any) -> None:
     """Raise ConfigurationError for an argument that can't be right; the SDK isn't imported for that."""
-    packages = {kind.__module__.partition(".")[0] for kind in type(session).__mro__}
-    if session is not None and "aioboto3" not in packages:
-        raise ConfigurationError("session= must be an aioboto3.Session; for other clients there is client_factory=")
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(session).__mro__}
+    if session is not None and kinds.isdisjoint({("aioboto3", "Session"), ("aiobotocore", "AioSession")}):
+        msg = "session= must be an aioboto3.Session or an aiobotocore AioSession; for other clients there is"
+        raise ConfigurationError(f"{msg} client_factory=")
     if region_name is not None and not (isinstance(region_name, str) and re.fullmatch(r"[a-z0-9-]+", region_name)):
         raise ConfigurationError("region_name= must be the name of a region, such as 'eu-west-1'")
     if endpoint_url is not None and not _is_http_url(endpoint_url):

@@ -1,72 +1,46 @@
 """All changes to objects of the AWS SDK, aiohttp and asyncio, most of them to attributes that these don't document.
 
-A version that lacks one of the attributes is used as it is. For each attribute a test in tests/sources/sdk/ fails when
-it is gone.
+A version that lacks one of the attributes is used as it is, unless a connection would then not be verified. For each
+attribute a test in tests/sources/sdk/ fails when it is gone.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 SERVICE = "secretsmanager"
 
 
-def patch_session(session: Any) -> None:
-    """Let a session patch all clients that it makes, also those of STS and single sign-on, which get credentials."""
-    create_client = session.create_client
-    session.create_client = lambda *args, **kwargs: PatchedClient(create_client(*args, **kwargs))
+def patch_credentials(session: Any) -> None:
+    """Let a session get credentials from a container or an instance by our HTTP session, which follows no redirect.
 
-
-class PatchedClient:
-    """The SDK's context manager of a client, which patches the client when it is entered."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    async def __aenter__(self) -> Any:
-        return patch_client(await self._context.__aenter__())
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._context.__aexit__(*exc_info)
-
-
-def patch_client(client: Any) -> Any:
-    """Return the client after two changes to the connections that it will make.
-
-    Host names are verified. Otherwise the client would accept any certificate of a trusted authority for any host:
-    botocore turns ``check_hostname`` off because urllib3 compares the names itself, and aiohttp doesn't.
-
-    Connections are aborted, not closed. Otherwise asyncio waits up to 30 s for the peer's end of TLS. Most loops end
-    before that, and their sockets would stay open, with a warning, if the peer hangs or a gateway has forgotten it.
+    Its fetchers make HTTP sessions of their own, which accept a certificate of any host.
     """
-    with suppress(AttributeError):
-        http_session = client._endpoint.http_session
-        http_session._create_connector = functools.partial(make_connector, http_session._create_connector)
-    return client
+    get_credentials = session.get_credentials
+
+    async def get_credentials_safely() -> Any:
+        # Not before, since the SDK makes the fetchers for the region of the client that needs them.
+        _patch_fetchers(session.get_component("credential_provider"))
+        return await get_credentials()
+
+    session.get_credentials = get_credentials_safely
 
 
-def make_connector(create: Callable[[Any], Any], proxy_url: Any) -> Any:
-    """Return the connector that ``create`` makes, patched as ``patch_client`` describes."""
-    connector = create(proxy_url)
-    with suppress(AttributeError):
-        context = connector._ssl
-        # verify=False asks for a context that verifies nothing. A TLS proxy may be named by its address.
-        if context and context.verify_mode == ssl.CERT_REQUIRED and not str(proxy_url or "").startswith("https:"):
-            context.check_hostname = True
-        connector._factory = functools.partial(_make_protocol, connector._factory)
-    return connector
+def _patch_fetchers(providers: Any) -> None:
+    from botocore.exceptions import UnknownCredentialError
+    from botocore.utils import get_environ_proxies
 
+    from asecretcache._sources.sdk.http_session import CredentialsSession
 
-def _make_protocol(create: Callable[[], Any]) -> Any:
-    protocol = create()
-    with suppress(AttributeError):
-        protocol.close = protocol.abort
-    return protocol
+    with suppress(UnknownCredentialError):
+        fetcher = providers.get_provider("container-role")._fetcher
+        fetcher._session = CredentialsSession(timeout=fetcher.TIMEOUT_SECONDS)
+    with suppress(UnknownCredentialError):
+        fetcher = providers.get_provider("iam-role")._role_fetcher
+        proxies = get_environ_proxies(fetcher._base_url)
+        fetcher._session = CredentialsSession(timeout=fetcher._timeout, proxies=proxies)
 
 
 def abandon_client(client: Any, *, abort: bool) -> None:
@@ -75,7 +49,9 @@ def abandon_client(client: Any, *, abort: bool) -> None:
     They are taken from the client's HTTP sessions: closing a session with connections waits for a loop that doesn't
     run; closing one without them waits for nothing.
     """
-    sessions = getattr(getattr(getattr(client, "_endpoint", None), "http_session", None), "_sessions", None) or {}
+    http_session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    # Ours, or the SDK's in a client that the user made.
+    sessions = getattr(http_session, "sessions", None) or getattr(http_session, "_sessions", None) or {}
     for session in list(sessions.values()):
         connector = session.connector
         protocols = [entry[0] for pool in connector._conns.values() for entry in pool]

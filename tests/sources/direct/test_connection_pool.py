@@ -6,14 +6,16 @@ import asyncio
 import gc
 import os
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import trustme
 
-from asecretcache._sources.direct import http_message, tls
+from asecretcache._sources.direct import connection_pool, http_message, tls
 from asecretcache._sources.direct.connection_pool import ConnectionPool, NoResponseError
 from asecretcache._sources.direct.http_message import Request, Response
 from asecretcache._sources.direct.origin import Origin
@@ -27,6 +29,7 @@ from asecretcache._sources.exceptions import (
 )
 from asecretcache.testing import ManualClock
 from raw_server import RawServer, http
+from source_helpers import LOOP_FACTORIES, assert_quiet
 
 
 def pool_for(server: RawServer, clock: ManualClock, tls_provider: TLSContextProvider | None = None) -> ConnectionPool:
@@ -242,22 +245,137 @@ def test_a_request_of_a_dead_loop_closes_its_connection(
 # Connecting
 
 
-async def test_a_server_that_accepts_no_connection_is_given_up(clock: ManualClock) -> None:
-    """After connect_timeout the error names the server."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        address = full.getsockname()
+@pytest.fixture
+def full() -> Iterator[Origin]:
+    """A server that accepts no more connections, so that connecting takes until it is given up."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
         fill = [socket.socket() for _ in range(3)]
         for each in fill:
             each.setblocking(False)
-            each.connect_ex(address)
-        pool = ConnectionPool(Origin(False, *address), None, clock=clock)
-
-        with pytest.raises(ConnectTimeoutError, match=r"to 127\.0\.0\.1.* in 0\.05 s"):
-            await body_of(pool, connect_timeout=0.05)
+            each.connect_ex(server.getsockname())
+        yield Origin(False, *server.getsockname())
         for each in fill:
             each.close()
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Let every name have these addresses. uvloop asks the system by itself."""
+
+    def getaddrinfo(_: object, port: int, *args: object, **kwargs: object) -> list[Any]:
+        kinds = [socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts]
+        found = [(host, port, 0, 0)[: 4 if ":" in host else 2] for host in hosts]
+        return [(kind, socket.SOCK_STREAM, 6, "", address) for kind, address in zip(kinds, found, strict=True)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+async def test_a_server_that_accepts_no_connection_is_given_up(full: Origin, clock: ManualClock) -> None:
+    """After connect_timeout the error names the server."""
+    with pytest.raises(ConnectTimeoutError, match=r"to 127\.0\.0\.1.* in 0\.05 s"):
+        await body_of(ConnectionPool(full, None, clock=clock), connect_timeout=0.05)
+
+
+@pytest.mark.every_loop
+@pytest.mark.parametrize("addresses", [("127.0.0.2", "127.0.0.1"), ("::1", "127.0.0.1"), ("127.0.0.1", "::1")])
+async def test_the_next_address_is_tried(
+    raw_server: RawServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    """Where one refuses, or one of IPv6 and IPv4 leads nowhere."""
+    resolve_to(monkeypatch, *addresses)
+    pool = pool_for(raw_server, clock)
+
+    assert b"the value" in await body_of(pool)
+    pool.close()
+
+
+async def test_an_address_that_leads_nowhere_takes_half_a_second(
+    raw_server: RawServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the other family's turn comes, before the first one's other addresses."""
+    port, tried = raw_server.server_address[1], []
+    resolve_to(monkeypatch, "::1", "::2", "127.0.0.1")
+    monkeypatch.setattr(connection_pool, "NEXT_ADDRESS_AFTER", 0.01)
+    loop = asyncio.get_running_loop()
+    sock_connect = loop.sock_connect
+
+    async def connect(sock: socket.socket, address: Any) -> None:
+        tried.append(address)
+        await (asyncio.Event().wait() if ":" in address[0] else sock_connect(sock, address))
+
+    monkeypatch.setattr(loop, "sock_connect", connect)
+    pool = pool_for(raw_server, clock)
+
+    assert b"the value" in await body_of(pool)
+    pool.close()
+    assert tried == [("::1", port, 0, 0), ("127.0.0.1", port)]
+
+
+async def test_an_address_of_an_unknown_family_is_passed_over(
+    raw_server: RawServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system's kernel has no IPv6."""
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    monkeypatch.setattr(socket, "AF_INET6", 9999)
+    pool = pool_for(raw_server, clock)
+
+    assert b"the value" in await body_of(pool)
+    pool.close()
+
+
+async def test_a_name_without_an_address_is_an_error(
+    raw_server: RawServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so."""
+    resolve_to(monkeypatch)
+
+    with pytest.raises(EndpointConnectionError, match=r"127\.0\.0\.1 has no address"):
+        await body_of(pool_for(raw_server, clock))
+
+
+@pytest.mark.every_loop
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("::1", "127.0.0.1")])
+async def test_a_cancelled_connect_leaves_no_socket(
+    tls_server: RawServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    """Wherever it is cancelled; Python would warn of a socket that nobody closed."""
+    resolve_to(monkeypatch, *addresses)
+    for step in range(40):
+        pool = pool_for(tls_server, clock, TLSContextProvider(os.environ["AWS_CA_BUNDLE"], is_aws_endpoint=False))
+        task = asyncio.create_task(body_of(pool))
+        await asyncio.sleep(step / 4000)
+        task.cancel()
+        await asyncio.wait([task])
+        pool.close()
+    gc.collect()
+
+    await asyncio.to_thread(tls_server.wait_for_open, 0)
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("::1", "127.0.0.1")])
+@pytest.mark.parametrize("factory", LOOP_FACTORIES)
+def test_a_loop_that_is_closed_while_it_connects_is_quiet(
+    full: Origin,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    addresses: tuple[str, ...],
+) -> None:
+    """No warning, no log."""
+    resolve_to(monkeypatch, *addresses)
+
+    def script() -> None:
+        loop = factory()
+        task: Any = loop.create_task(body_of(ConnectionPool(full, None, clock=clock)))
+        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        task._log_destroy_pending = False  # asyncio's own message about a task that never ends
+        task.get_coro().close()
+
+    assert_quiet(script, caplog)
 
 
 async def test_a_refused_connection_names_the_server(clock: ManualClock) -> None:
@@ -286,6 +404,19 @@ async def test_the_whole_bundle_is_trusted_after_amazons_roots(
     pool.close()
 
     assert len(tls_server.requests) == 1
+
+
+async def test_concurrent_first_connections_share_the_whole_bundle(
+    tls_server: RawServer, credentials: pytest.MonkeyPatch, tmp_path: Path, clock: ManualClock
+) -> None:
+    """An authority of a company's own stands at the end of certifi's bundle; no connection fails for that."""
+    bundle = tmp_path / "cacert.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes() + Path(os.environ["AWS_CA_BUNDLE"]).read_bytes())
+    credentials.setattr(tls, "default_bundle", lambda: str(bundle))
+    pool = pool_for(tls_server, clock, TLSContextProvider(None, is_aws_endpoint=True))
+
+    assert [b"the value" in body for body in await asyncio.gather(*(body_of(pool) for _ in range(10)))] == [True] * 10
+    pool.close()
 
 
 async def test_an_authority_outside_of_the_bundle_is_refused(tls_server: RawServer, clock: ManualClock) -> None:

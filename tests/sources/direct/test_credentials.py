@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asecretcache._sources.direct.credentials import ContainerCredentials, environment_credentials
+from asecretcache._sources.direct.credentials import ContainerCredentials, KeptCredentials, environment_credentials
 from asecretcache._sources.direct.origin import Origin
 from asecretcache._sources.exceptions import CredentialRetrievalError
 from asecretcache.testing import ManualClock
@@ -57,7 +57,7 @@ def container(bare_environment: pytest.MonkeyPatch, raw_server: RawServer, clock
     raw_server.bytes = container_response(clock)
     parsed = Origin.parse(f"{raw_server.url}/v2/credentials?id=1")
     assert parsed is not None
-    return ContainerCredentials(*parsed, clock=clock)
+    return ContainerCredentials(*parsed, KeptCredentials(), clock=clock)
 
 
 async def test_credentials_are_fetched_once(raw_server: RawServer, container: ContainerCredentials) -> None:

@@ -13,8 +13,10 @@ import pytest
 import trustme
 from botocore.httpsession import DEFAULT_CA_BUNDLE, get_cert_path
 
+from asecretcache import ConfigurationError
 from asecretcache._sources.direct import tls
 from asecretcache._sources.direct.tls import TLSContextProvider, default_bundle
+from asecretcache._sources.tls_context import verifying_context
 
 
 def labelled(pem: bytes, label: str) -> str:
@@ -86,24 +88,23 @@ async def test_contexts_verify_certificates_and_host_names() -> None:
 
 
 async def test_a_missing_bundle_is_an_error() -> None:
-    """The error is an OSError, and the next call tries again."""
+    """The error names it, and the next call tries again."""
     provider = TLSContextProvider("nowhere.pem", is_aws_endpoint=False)
 
     for _ in range(2):
-        with pytest.raises(OSError, match="nowhere"):
+        with pytest.raises(ConfigurationError, match=r"'nowhere\.pem' can't be read"):
             await provider.context()
 
 
 async def test_a_long_bundle_is_parsed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsing it would block the loop; a short bundle takes less time than starting a thread."""
     threads: list[str] = []
-    make_context = tls.make_context
 
     def noted(*arguments: Any) -> ssl.SSLContext:
         threads.append(threading.current_thread().name)
-        return make_context(*arguments)
+        return verifying_context(*arguments)
 
-    monkeypatch.setattr(tls, "make_context", noted)
+    monkeypatch.setattr(tls, "verifying_context", noted)
     await TLSContextProvider(None, is_aws_endpoint=True).context()
     await TLSContextProvider(None, is_aws_endpoint=False).context()
 

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import aioboto3
+import aiobotocore
 import pytest
+from aiobotocore.client import AioBaseClient
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+from botocore.config import Config
 from botocore.loaders import JSONFileLoader
 
+import asecretcache
+from asecretcache import ConfigurationError
 from asecretcache._sources.sdk import patches
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from raw_server import GOOD, RawServer
@@ -101,6 +108,56 @@ async def test_a_users_session_is_not_patched(aws_raw: RawServer) -> None:
     assert "create_client" not in vars(session._session)
 
 
+@pytest.mark.parametrize("make", [aioboto3.Session, AioSession])
+async def test_a_session_of_either_kind_is_used(aws_raw: RawServer, make: Any) -> None:
+    """aioboto3's has aiobotocore's inside."""
+    session = make()
+
+    assert await fetch(SdkClientFactory(session, None, None, None)) == "the value"
+
+
+async def test_a_config_of_the_user_is_not_changed(aws_raw: RawServer) -> None:
+    """Its settings count, and the client has a copy of it."""
+    for config in (Config(user_agent="mine"), AioConfig({"keepalive_timeout": 9}, user_agent="mine")):
+        before = dict(vars(config))
+
+        assert await fetch(SdkClientFactory(None, None, None, config)) == "the value"
+
+        assert vars(config) == before
+    assert all(b"User-Agent: mine" in request for request in aws_raw.requests)
+    assert len(aws_raw.requests) == 2
+
+
+async def test_a_session_that_takes_another_http_session_is_refused(aws_raw: RawServer) -> None:
+    """aiobotocore 2 drops ours when it merges a session's default config; later versions keep it."""
+    session = AioSession()
+    session.set_default_client_config(AioConfig(http_session_cls=AIOHTTPSession))
+    factory = SdkClientFactory(session, None, None, None)
+
+    if aiobotocore.__version__.startswith("2."):
+        with pytest.raises(ConfigurationError, match=r"leave out the session's default client\s+config"):
+            await fetch(factory)
+        assert aws_raw.requests == []
+    else:
+        assert await fetch(factory) == "the value"
+
+
+async def test_an_sdk_that_has_another_inside_is_refused(aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the session can't be seen, it can't be known that it verifies."""
+    enter = AioBaseClient.__aenter__
+
+    async def hide(client: Any) -> Any:
+        await enter(client)
+        del client._endpoint
+        return client
+
+    monkeypatch.setattr(AioBaseClient, "__aenter__", hide)
+    monkeypatch.setattr(AioBaseClient, "__aexit__", lambda *_: asyncio.sleep(0))
+
+    with pytest.raises(ConfigurationError, match="didn't take the session that verifies connections"):
+        await fetch(SdkClientFactory(None, None, None, None))
+
+
 async def test_a_client_has_our_time_outs_and_attempts(aws_raw: RawServer) -> None:
     """And what the user's config sets instead of them."""
     given = AioConfig({"keepalive_timeout": 7}, read_timeout=1.5)
@@ -112,5 +169,5 @@ async def test_a_client_has_our_time_outs_and_attempts(aws_raw: RawServer) -> No
         assert made.retries["mode"] == "standard"
         assert made.retries["total_max_attempts"] == 3
         assert made.tcp_keepalive is True
-        assert made.user_agent_extra == "asecretcache"
+        assert made.user_agent_extra == f"asecretcache/{asecretcache.__version__}"
         assert made.connector_args["keepalive_timeout"] == kept

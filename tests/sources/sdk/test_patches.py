@@ -6,6 +6,7 @@ What the patches are for is tested from outside in tests/sources/test_both_sourc
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -16,89 +17,104 @@ from typing import Any
 
 import pytest
 import uvloop
+from aiobotocore.credentials import AioCredentialResolver
 from aiobotocore.session import AioSession
-from botocore.exceptions import UnknownServiceError
+from aiobotocore.utils import AioContainerMetadataFetcher
+from botocore.exceptions import SSLError, UnknownServiceError
 from botocore.loaders import JSONFileLoader, Loader
 
+from asecretcache._sources.sdk.client_factory import new_session
+from asecretcache._sources.sdk.http_session import CredentialsSession
 from asecretcache._sources.sdk.patches import (
     SERVICE,
     abandon_client,
     close_transport,
-    make_connector,
-    patch_client,
+    patch_credentials,
     patch_loader,
-    patch_session,
     read_model,
 )
 from raw_server import RawServer
 
-# Clients
+# Credentials
 
 
-@pytest.mark.parametrize(
-    ("proxy", "verify_mode", "is_verified"),
-    [
-        (None, ssl.CERT_REQUIRED, True),
-        ("http://10.0.0.1:3128", ssl.CERT_REQUIRED, True),
-        ("https://10.0.0.1:3128", ssl.CERT_REQUIRED, False),
-        (None, ssl.CERT_NONE, False),
-    ],
-)
-def test_host_names_are_verified_where_certificates_are(
-    proxy: str | None, verify_mode: ssl.VerifyMode, is_verified: bool
+def credentials_server(raw_server: RawServer) -> None:
+    """Let a server respond as a container's endpoint of credentials."""
+    raw_server.answer(
+        {"AccessKeyId": "AKIA", "SecretAccessKey": "s", "Token": "t", "Expiration": "2999-01-01T00:00:00Z"}
+    )
+
+
+async def test_a_patched_session_gets_a_containers_credentials(
+    bare_environment: pytest.MonkeyPatch, raw_server: RawServer
 ) -> None:
-    """A TLS proxy may be named by its address, and a user who turned verification off wants none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = verify_mode
-
-    make_connector(lambda _: SimpleNamespace(_ssl=context, _factory=None), proxy)
-
-    assert context.check_hostname is is_verified
-
-
-async def test_the_connector_of_a_client_is_patched(aws_raw: RawServer) -> None:
-    """A client of this version has the attributes through which host names are verified and connections aborted."""
+    """As any session does."""
+    credentials_server(raw_server)
+    bare_environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{raw_server.url}/c")
     session = AioSession()
-    patch_session(session)
-    async with session.create_client(SERVICE, endpoint_url="https://127.0.0.1") as client:
-        connector = client._endpoint.http_session._create_connector(None)
+    patch_credentials(session)
 
-        assert connector._ssl.check_hostname
-        protocol = connector._factory()
-        assert protocol.close == protocol.abort
-        await connector.close()
+    found = await session.get_credentials()
+
+    assert (await found.get_frozen_credentials()).access_key == "AKIA"
 
 
-async def test_an_unpatched_client_doesnt_verify_host_names(aws_raw: RawServer) -> None:
-    """If this fails the SDK verifies them by itself, and the patch can go."""
-    async with AioSession().create_client(SERVICE, endpoint_url="https://127.0.0.1") as client:
-        connector = client._endpoint.http_session._create_connector(None)
+@pytest.mark.parametrize("is_patched", [True, False])
+async def test_a_containers_endpoint_is_verified(
+    bare_environment: pytest.MonkeyPatch, tls_server: RawServer, monkeypatch: pytest.MonkeyPatch, is_patched: bool
+) -> None:
+    """If this fails without the patch the SDK verifies host names by itself, and the patch can go."""
+    credentials_server(tls_server)
+    monkeypatch.setattr("certifi.where", lambda: os.environ["AWS_CA_BUNDLE"])
+    monkeypatch.setattr("botocore.httpsession.where", lambda: os.environ["AWS_CA_BUNDLE"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        bare_environment.delenv(name, raising=False)
+    other_name = tls_server.url.replace("127.0.0.1", "localhost")
+    bare_environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{other_name}/c")
+    bare_environment.setattr(AioContainerMetadataFetcher, "SLEEP_TIME", 0)
+    session = AioSession()
+    if is_patched:
+        patch_credentials(session)
 
-        assert not connector._ssl.check_hostname
-        await connector.close()
+    if is_patched:
+        with pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            await session.get_credentials()
+    else:
+        assert await session.get_credentials()
+    assert bool(tls_server.requests) is not is_patched
 
 
-@pytest.mark.parametrize("client", [object(), SimpleNamespace(_endpoint=None)])
-def test_a_client_without_the_attributes_is_used_as_it_is(client: Any) -> None:
-    """A version of the SDK that lacks them works, without the patch."""
-    assert patch_client(client) is client
-    abandon_client(client, abort=True)
+async def test_an_instances_credentials_are_got_by_our_session(bare_environment: pytest.MonkeyPatch) -> None:
+    """The SDK's fetcher of them has the attributes that are replaced, and the proxies that it would use."""
+    bare_environment.setenv("http_proxy", "http://127.0.0.1:3128")
+    bare_environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    session = AioSession()
+    patch_credentials(session)
+
+    await session.get_credentials()
+
+    fetcher = session.get_component("credential_provider").get_provider("iam-role")._role_fetcher
+    assert type(fetcher._session) is CredentialsSession
+    async with fetcher._session.acquire() as http_session:
+        assert http_session._proxies.proxy_url_for("http://169.254.169.254/latest") == "http://127.0.0.1:3128"
+    container = session.get_component("credential_provider").get_provider("container-role")._fetcher
+    assert type(container._session) is CredentialsSession
 
 
-def test_a_connector_without_the_attributes_is_used_as_it_is() -> None:
-    """A version of aiohttp that lacks them works, without the patch."""
-    connector = object()
+async def test_a_session_without_these_providers_is_used_as_it_is() -> None:
+    """A version of the SDK may have others."""
+    resolver = AioCredentialResolver(providers=[])
+    session = AioSession()
+    session._components.register_component("credential_provider", resolver)
+    patch_credentials(session)
 
-    assert make_connector(lambda _: connector, None) is connector
+    assert await session.get_credentials() is None
 
 
-def test_a_protocol_without_the_attributes_is_used_as_it_is() -> None:
-    """A protocol that can't be aborted is closed as before."""
-    protocol = object()
-    connector = make_connector(lambda _: SimpleNamespace(_ssl=False, _factory=lambda: protocol), None)
-
-    assert connector._factory() is protocol
+def test_what_isnt_a_client_is_abandoned_without_error() -> None:
+    """A client that a user made may have nothing that can be closed."""
+    for client in (object(), SimpleNamespace(_endpoint=None)):
+        abandon_client(client, abort=True)
 
 
 # Connections of loops that don't run
@@ -107,17 +123,22 @@ def test_a_protocol_without_the_attributes_is_used_as_it_is() -> None:
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("server", ["aws_raw", "tls_server"])
 @pytest.mark.parametrize("is_in_use", [False, True])
+@pytest.mark.parametrize("is_ours", [False, True])
 def test_the_connections_of_an_abandoned_client_are_closed(
-    request: pytest.FixtureRequest, factory: Callable[[], asyncio.AbstractEventLoop], server: str, is_in_use: bool
+    request: pytest.FixtureRequest,
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    server: str,
+    is_in_use: bool,
+    is_ours: bool,
 ) -> None:
     """Idle ones and those that wait for a response; none is left in the client's pools."""
     raw: RawServer = request.getfixturevalue(server)
     loop = factory()
-    session = AioSession()
+    session = new_session() if is_ours else AioSession()
 
     async def open_client() -> Any:
         context = session.create_client(SERVICE)
-        client = patch_client(await context.__aenter__())
+        client = await context.__aenter__()
         if not is_in_use:
             await client.get_secret_value(SecretId="name")
             return client, context, None
@@ -127,7 +148,9 @@ def test_the_connections_of_an_abandoned_client_are_closed(
         return client, context, call
 
     client, context, call = loop.run_until_complete(open_client())
-    (pool,) = [each.connector for each in client._endpoint.http_session._sessions.values()]
+    http_session = client._endpoint.http_session
+    sessions = http_session.sessions if is_ours else http_session._sessions
+    (pool,) = [each.connector for each in sessions.values()]
     assert len(pool._acquired) == is_in_use
     assert bool(pool._conns) is not is_in_use
 

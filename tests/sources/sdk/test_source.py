@@ -49,10 +49,15 @@ def test_an_endpoint_may_have_tls_or_not(url: str) -> None:
     assert SecretsManagerSource(endpoint_url=url) is not None
 
 
+SESSION = (
+    "session= must be an aioboto3.Session or an aiobotocore AioSession; for other clients there is client_factory="
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"session": "x"}, "session= must be an aioboto3.Session; for other clients there is client_factory="),
+        ({"session": "x"}, SESSION),
         ({"region_name": ""}, "region_name= must be the name of a region, such as 'eu-west-1'"),
         ({"endpoint_url": 5}, "endpoint_url= must be a URL that begins with https:// or http://"),
         ({"config": 5}, "config= must be a botocore.config.Config or an aiobotocore.config.AioConfig"),

@@ -1,0 +1,127 @@
+"""Credentials of the SDK's sessions, kept over clients: a client ends with its loop, and after it was idle for 20 s.
+
+Otherwise each client would ask the instance, the container or STS anew, and fail if that is out of reach for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import MutableMapping
+from typing import Any
+
+# botocore renews credentials this long before they expire.
+_ADVISORY_REFRESH = 15 * 60
+
+
+class KeptCredentials:
+    """The last temporary credentials that a source's sessions have found. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._kept: _Kept | None = None
+
+    def attach(self, session: Any) -> None:
+        """Let a session, which makes clients of one loop, use and keep them.
+
+        A snapshot must hold none, so nothing is kept where one is taken.
+        """
+        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            return
+        find = session.get_credentials
+
+        async def get_credentials() -> Any:
+            found = self._usable(find)
+            if found is None:
+                found = await find()
+                self._watch(found)
+            return found
+
+        session.get_credentials = get_credentials
+
+    def _usable(self, find: Any) -> Any:
+        """Return credentials of what is kept, if that doesn't have to be renewed yet, else None."""
+        from aiobotocore.credentials import AioRefreshableCredentials
+
+        kept = self._kept
+        if kept is None:
+            return None
+
+        async def renew() -> Any:
+            found = await find()
+            self._watch(found)
+            return await _metadata_of(found)
+
+        made = AioRefreshableCredentials.create_from_metadata(kept.metadata, renew, kept.method)
+        return None if made.refresh_needed(_ADVISORY_REFRESH) else made
+
+    def _watch(self, found: Any) -> None:
+        """Keep temporary credentials, now if they are known, and whenever they are renewed."""
+        renew = getattr(found, "_refresh_using", None)
+        if renew is None or found.method == "env":
+            return  # Keys in the environment or a file cost nothing to find again.
+        if found._expiry_time is not None:
+            self._kept = _Kept(_metadata(found), found.method)
+
+        async def renew_and_keep() -> Any:
+            metadata = await renew()
+            self._kept = _Kept(metadata, found.method)
+            return metadata
+
+        found._refresh_using = renew_and_keep
+
+
+class _Kept:
+    """Keys, and how they were found. No dict in a frame, since a traceback may show locals."""
+
+    __slots__ = ("metadata", "method")
+
+    def __init__(self, metadata: Any, method: str) -> None:
+        self.metadata = metadata
+        self.method = method
+
+
+async def _metadata_of(found: Any) -> Any:
+    """Return keys in the form in which the SDK renews credentials."""
+    await found.get_frozen_credentials()
+    return _metadata(found)
+
+
+def _metadata(found: Any) -> dict[str, Any]:
+    return {
+        "access_key": found._access_key,
+        "secret_key": found._secret_key,
+        "token": found._token,
+        "account_id": getattr(found, "_account_id", None),
+        "expiry_time": found._expiry_time.isoformat(),
+    }
+
+
+async def share_between_loops(session: Any) -> None:
+    """Let a user's session renew its credentials on any loop.
+
+    Its credentials hold one lock, which belongs to the first loop that had to wait for it.
+    """
+    found = await session.get_credentials()
+    if isinstance(getattr(found, "_refresh_lock", None), asyncio.Lock):
+        found._refresh_lock = _LockOfLoop()
+
+
+class _LockOfLoop:
+    """A lock for each event loop: threads that renew at the same time only do it twice."""
+
+    def __init__(self) -> None:
+        self._locks: MutableMapping[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+    def _mine(self) -> asyncio.Lock:
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+    def locked(self) -> bool:
+        """Whether a task of the running loop holds it."""
+        return self._mine().locked()
+
+    async def __aenter__(self) -> None:
+        await self._mine().acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._mine().release()
