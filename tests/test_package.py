@@ -32,7 +32,7 @@ CACHE_LAYERS = (
     {"_core.loader"},
     {"_core.rotation", "_inject"},
     {"_cache"},
-    {"_lambda.default", "_lambda.handler", "_lambda.loop"},
+    {"_lambda.default", "_lambda.handler", "_lambda.loop", "_lambda.preparation"},
     {""},
 )
 SOURCE_LAYERS = (

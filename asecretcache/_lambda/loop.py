@@ -57,13 +57,17 @@ class Invocations:
         if self.is_inside_a_loop():
             msg = "an async_handler was called inside a running event loop or another handler, where it can't block: "
             raise ConfigurationError(msg + "await handler.__wrapped__(event, context) instead")
-        return self.run_work(lambda: _invoke(invocation, before, context))
+        try:
+            return self.run_work(lambda: _invoke(invocation, before, context))
+        except asyncio.CancelledError as exc:
+            # It is no Exception, so it would end Lambda's runtime, and the environment with all that it has cached.
+            raise RuntimeError("the handler ended with asyncio.CancelledError: something in it was cancelled") from exc
 
     def run_work(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run an invocation, or the preparations for the first one, in its turn."""
         with self._lock:
             if self._runner is None:
-                self._runner = asyncio.Runner()
+                self._runner = _new_runner()
             inside = contextvars.copy_context()
             inside.run(_inside.set, os.getpid())
             return self._runner.run(work(), context=inside)
@@ -120,6 +124,16 @@ def _remaining(context: Any) -> float | None:
     if isinstance(remaining, (int, float)) and not isinstance(remaining, bool) and math.isfinite(remaining):
         return remaining / 1000
     return None
+
+
+def _new_runner() -> asyncio.Runner:
+    """Return a runner. The threads of its loop's executor count as inside, since invocations wait for them."""
+    from concurrent.futures import ThreadPoolExecutor  # A millisecond, which a plain asyncio.run needs not pay.
+
+    runner = asyncio.Runner()
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=_inside.set, initargs=(os.getpid(),))
+    runner.get_loop().set_default_executor(executor)
+    return runner
 
 
 def _close(runner: asyncio.Runner) -> None:

@@ -14,6 +14,7 @@ from asecretcache import SecretCache, set_default_cache
 from asecretcache._cache import live_caches
 from asecretcache._lambda.default import forget_bootstrapped
 from asecretcache._lambda.loop import invocations
+from asecretcache._lambda.preparation import init_budget
 from virtual_runner import virtual_time
 
 __all__ = ["virtual_time"]
@@ -25,6 +26,7 @@ VARIABLES = (
     "ASECRETCACHE_SOURCE",
     "AWS_LAMBDA_RUNTIME_API",
     "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "_HANDLER",
 )
 
 
@@ -57,6 +59,7 @@ def default(alone: None, cache: SecretCache, monkeypatch: pytest.MonkeyPatch) ->
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     set_default_cache(cache)
+    init_budget.reset()
     yield cache
     invocations.close(wait=True)
     set_default_cache(None)

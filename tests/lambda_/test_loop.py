@@ -85,6 +85,31 @@ def test_a_handler_called_in_a_thread_of_another_is_refused() -> None:
     assert str(caught.value) == f"an async_handler was called {place}: {remedy}"
 
 
+def test_a_handler_called_in_the_loops_executor_is_refused() -> None:
+    """It has no context of the invocation, but the invocation waits for it all the same."""
+
+    @async_handler
+    async def outer(event: object, context: object) -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, read, NAME, None)
+
+    with pytest.raises(ConfigurationError, match="called inside a running event loop or another handler"):
+        outer(None, None)
+    assert read(NAME, None) == VALUE
+
+
+def test_a_cancellation_that_ends_a_handler_is_an_error_of_the_invocation() -> None:
+    """CancelledError is no Exception: Lambda's runtime would end with it, and so would all that is in memory."""
+
+    @async_handler
+    async def handler(event: object, context: object) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match=r"the handler ended with asyncio\.CancelledError") as caught:
+        handler(None, None)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert read(NAME, None) == VALUE
+
+
 @pytest.mark.parametrize(("seconds", "ends_at"), [(2.0, 1.8), (60.0, 59.5)])
 def test_a_hanging_source_is_an_error_before_the_deadline(
     source: InMemorySource, virtual_time: VirtualTime, seconds: float, ends_at: float

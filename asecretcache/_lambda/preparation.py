@@ -1,0 +1,148 @@
+"""What is done before the first invocation: sources are prepared and secrets are prefetched."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+from asecretcache._cache import SecretCache, live_caches
+from asecretcache._core.timeouts import time_left
+from asecretcache._exceptions import SecretCacheError
+from asecretcache._lambda.default import forget_bootstrapped, get_default_cache
+from asecretcache._lambda.loop import invocations
+
+_logger: Final = logging.getLogger("asecretcache")
+
+# INIT may take 10 s, and so may the hooks after a restore.
+_INIT_SECONDS: Final = 5.0
+_LEFT_OUT: Final = "prefetch was left out, since the %g s for it are over; the handler will fetch what it needs"
+_FAILED: Final = "prefetch failed; the handler will fetch what it needs: %s"
+
+
+class InitBudget:
+    """The seconds that all handlers of the process together have for INIT, or for the hooks after a restore."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over: a restore has the whole time again."""
+        self.left = _INIT_SECONDS
+
+
+init_budget: Final = InitBudget()
+
+
+class Preparation:
+    """The preparations of one handler. A failure is only logged.
+
+    Args:
+        references: what is to be prefetched.
+        cache: where to; None for the default cache.
+    """
+
+    def __init__(self, references: list[str], cache: SecretCache | None) -> None:
+        self._references = references
+        self._cache = cache
+        self._is_done = False
+
+    def begin(self) -> None:
+        """Prepare now if this is Lambda's INIT; otherwise the first invocation will."""
+        with suppress(ImportError):
+            import snapshot_restore_py
+
+            snapshot_restore_py.register_before_snapshot(_before_snapshot)
+            snapshot_restore_py.register_after_restore(self._after_restore)
+        if "AWS_LAMBDA_RUNTIME_API" not in os.environ or invocations.is_inside_a_loop():
+            return
+        # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
+        is_snapshot = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+        self._is_done = not is_snapshot
+        invocations.run_work(lambda: self._run_in_init([] if is_snapshot else self._references))
+
+    async def run_once(self) -> None:
+        """Prepare, unless that has been done."""
+        if not self._is_done:
+            self._is_done = True
+            # Leave the handler at least as much time again.
+            await self._run(self._references, min(_INIT_SECONDS, time_left(2 * _INIT_SECONDS) / 2))
+
+    def _after_restore(self) -> None:
+        """Prefetch in the clone of a snapshot."""
+        self._is_done = True
+        invocations.run_work(lambda: self._run_in_init(self._references))
+
+    async def _run_in_init(self, references: list[str]) -> None:
+        if not init_budget.left:
+            _logger.warning(_LEFT_OUT, _INIT_SECONDS)
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await self._run(references, init_budget.left)
+        finally:
+            init_budget.left = max(0.0, init_budget.left - (loop.time() - began))
+
+    async def _run(self, references: list[str], seconds: float) -> None:
+        """Fetch the secrets, and prepare the sources of all caches that are in use, or of the default cache."""
+        fetching: SecretCache | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                if references:
+                    fetching = self._cache or get_default_cache()
+                    await _attempt(fetching.prefetch(*references))  # The first fetch prepares its source.
+                for cache in live_caches() or [get_default_cache()]:
+                    if cache is not fetching:
+                        await _attempt(cache.prefetch())
+        except TimeoutError:
+            _logger.warning("prefetch took longer than %g s and was ended", seconds)
+        except SecretCacheError as exc:
+            _logger.warning(_FAILED, exc)
+
+
+def is_another_handler(function: Any) -> bool:
+    """Return whether a function isn't the handler that Lambda was told to call, but one beside it in its module.
+
+    Lambda's handler can't be ``async def``, so where the module has an ``async def`` of that name, it is decorated, and
+    the functions of other names are the handlers of other Lambda functions. What has no name, is nested, or stands in a
+    module whose handler is made in another way may be called by it.
+    """
+    module, _, name = os.environ.get("_HANDLER", "").replace("/", ".").rpartition(".")
+    own_name = getattr(function, "__name__", name)
+    if own_name == name or function.__module__ != module or getattr(function, "__qualname__", "") != own_name:
+        return False
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == module and any(
+        getattr(constant, "co_name", "") == name and constant.co_flags & inspect.CO_COROUTINE
+        for constant in frame.f_code.co_consts
+    )
+
+
+def _before_snapshot() -> None:
+    """Remove values, clients and bootstrap's variables, since many environments are cloned from one snapshot."""
+    init_budget.reset()
+    forget_bootstrapped()
+    invocations.close(wait=True)
+    for cache in live_caches():
+        cache.clear()
+
+
+async def _attempt(prefetch: Coroutine[Any, Any, None]) -> None:
+    """Log a failure instead of raising it, unless the failure is a cancellation of this task."""
+    try:
+        await prefetch
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _logger.warning("prefetch was cancelled from inside; the handler will fetch what it needs")
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the handler must start, and meets it where it asks
+        _logger.warning(_FAILED, exc)
