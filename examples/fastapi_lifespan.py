@@ -1,4 +1,7 @@
-"""A server: the application's lifespan owns the cache, and prefetches before the first request."""
+"""A server: the application's lifespan owns the cache, and prefetches before the first request.
+
+A request that needs a secret while Secrets Manager is down is answered with 503.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
 
-from asecretcache import SecretCache
+from asecretcache import SecretCache, SecretCacheError
 
 
 @asynccontextmanager
@@ -20,6 +24,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(SecretCacheError)
+async def unavailable(request: Request, error: SecretCacheError) -> JSONResponse:
+    if not error.is_transient:
+        raise error
+    return JSONResponse({"detail": "try again in a moment"}, status_code=503, headers={"retry-after": "5"})
 
 
 def secrets(request: Request) -> SecretCache:

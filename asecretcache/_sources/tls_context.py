@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ssl
+from typing import Final
 
 from asecretcache._exceptions import ConfigurationError
 
 # What a bundle may be set by. Not shown is its contents.
-_BUNDLE_REMEDY = "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle must name a file of PEM certificates"
+#: What is wrong where a setting would turn verification off.
+UNVERIFIED: Final = (
+    "TLS connections would not be verified: AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle is empty, or verify is "
+    "False. Unset it, or name a file of PEM certificates"
+)
+_BUNDLE_REMEDY: Final = "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle must name a file of PEM certificates"
 
 
 def verifying_context(bundle: str, certificates: str | bytes = "") -> ssl.SSLContext:

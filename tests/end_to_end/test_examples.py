@@ -76,3 +76,27 @@ def test_a_wrong_input_is_a_clear_error(moto: MotoServer, monkeypatch: pytest.Mo
 
     assert ended.returncode == 1
     assert "ConfigurationError: no secret is named: set the environment variable SECRET_ID" in ended.stderr
+
+
+def test_a_server_answers_503_while_secrets_are_unavailable() -> None:
+    """Of one secret or of several; what has to be mended is an error of the server."""
+    script = """
+import asyncio, httpx
+from asecretcache import SecretAccessDeniedError, SecretCache, SecretErrorGroup, SecretUnavailableError
+from asecretcache.testing import InMemorySource
+from fastapi_lifespan import app
+
+async def main():
+    source = InMemorySource()
+    app.state.secrets = SecretCache(source)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://example") as client:
+        down = SecretUnavailableError("down")
+        for error in down, SecretErrorGroup("two", [down, down]), SecretAccessDeniedError("no"):
+            source.fail(error)
+            response = await client.get("/")
+            print(response.status_code, response.headers.get("retry-after"))
+
+asyncio.run(main())
+"""
+    assert run(script) == ["503 5", "503 5", "500 None"]

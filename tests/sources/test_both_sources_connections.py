@@ -11,10 +11,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aioboto3
 import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.session import AioSession
 from botocore.credentials import SSOProvider
 
-from asecretcache import CredentialsError, SecretThrottledError, SecretUnavailableError
+from asecretcache import (
+    CredentialsError,
+    DirectSource,
+    SecretsManagerSource,
+    SecretSource,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
 from moto_server import REGION, MotoServer
 from raw_server import GOOD, RawServer, http
 from source_helpers import LOOP_FACTORIES, SourceClass, fetch_error, fetch_value, refusal
@@ -332,8 +342,18 @@ async def test_an_ended_single_sign_on_session_is_named(
     assert "aws sso login" in str(error)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        SecretsManagerSource,
+        DirectSource,
+        lambda: SecretsManagerSource(AioSession()),
+        lambda: SecretsManagerSource(aioboto3.Session()),
+    ],
+    ids=["SecretsManagerSource", "DirectSource", "AioSession", "aioboto3.Session"],
+)
 async def test_clients_that_get_credentials_verify_host_names_too(
-    tls_server: RawServer, identity: pytest.MonkeyPatch, any_source: SourceClass
+    tls_server: RawServer, identity: pytest.MonkeyPatch, make: Callable[[], SecretSource]
 ) -> None:
     """A certificate for another host is refused by the client of STS, and nothing is sent."""
     identity.setenv("AWS_ENDPOINT_URL_STS", tls_server.url.replace("127.0.0.1", "localhost"))
@@ -341,7 +361,31 @@ async def test_clients_that_get_credentials_verify_host_names_too(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         identity.delenv(name, raising=False)
 
-    error = await fetch_error(any_source())
+    error = await fetch_error(make())
+
+    assert type(error.__cause__).__name__ == "SSLError"
+    assert tls_server.requests == []
+
+
+async def test_a_users_session_renews_its_credentials_verified(
+    tls_server: RawServer, identity: pytest.MonkeyPatch, moto_server: MotoServer
+) -> None:
+    """Also those that it has found before, by connections of its own."""
+    moto_server.create("name", "the value")
+    identity.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", moto_server.url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        identity.delenv(name, raising=False)
+    session = AioSession()
+    found = await session.get_credentials()
+    await found.get_frozen_credentials()
+    source = SecretsManagerSource(session)
+    assert await fetch_value(source) == "the value"
+    identity.setenv("AWS_ENDPOINT_URL_STS", tls_server.url.replace("127.0.0.1", "localhost"))
+    identity.setenv("AWS_MAX_ATTEMPTS", "1")
+    identity.setattr(AioRefreshableCredentials, "refresh_needed", lambda found, refresh_in=None: True)
+    identity.setattr("botocore.credentials.CachedCredentialFetcher._is_expired", lambda *_: True)
+
+    error = await fetch_error(source)
 
     assert type(error.__cause__).__name__ == "SSLError"
     assert tls_server.requests == []

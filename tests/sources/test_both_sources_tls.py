@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -233,24 +234,31 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(
 # CA bundles
 
 
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 @pytest.mark.parametrize(
     ("bundle", "says"),
     [
         ("", "empty"),
-        ("nowhere.pem", r"'nowhere\.pem' can't be read: No such file or directory.*AWS_CA_BUNDLE"),
-        (__file__, "has no certificate that can be read.*AWS_CA_BUNDLE"),
+        ("nowhere.pem", r"'nowhere\.pem' can't be read: No such file or directory"),
+        (__file__, "has no certificate that can be read"),
     ],
 )
 async def test_a_ca_bundle_that_is_no_bundle_is_refused(
-    tls_server: RawServer, credentials: pytest.MonkeyPatch, any_source: SourceClass, bundle: str, says: str
+    tls_server: RawServer,
+    credentials: pytest.MonkeyPatch,
+    any_source: SourceClass,
+    variable: str,
+    bundle: str,
+    says: str,
 ) -> None:
     """An empty one doesn't turn verification off; nothing is sent."""
-    credentials.setenv("AWS_CA_BUNDLE", bundle)
+    credentials.delenv("AWS_CA_BUNDLE")
+    credentials.setenv(variable, bundle)
 
     error = await fetch_error(any_source())
 
     assert type(error) is ConfigurationError
-    assert "AWS_CA_BUNDLE" in str(error)
+    assert re.search(f"{says}.*AWS_CA_BUNDLE|AWS_CA_BUNDLE.*{says}", str(error))
     assert error.secret_id == "name"
     assert tls_server.requests == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
@@ -11,8 +12,10 @@ from typing import Any
 
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
-from asecretcache._sources.sdk.credentials import KeptCredentials, share_between_loops
+from asecretcache._sources.sdk.credentials import KeptCredentials, adopt
 from asecretcache._sources.sdk.patches import SERVICE, patch_credentials, patch_loader
+from asecretcache._sources.sdk.verified_client import create_client
+from asecretcache._sources.tls_context import UNVERIFIED
 from asecretcache._version import __version__
 
 
@@ -23,7 +26,8 @@ class SdkClientFactory:
     lock of their loop, which a loop that dies never releases. Temporary credentials are kept for the next session.
 
     Args:
-        session: an ``aioboto3.Session``, an ``aiobotocore.session.AioSession`` or None.
+        session: an ``aioboto3.Session``, an ``aiobotocore.session.AioSession`` or None. Its clients for others stay as
+            they are.
         region_name: the region or None.
         endpoint_url: the endpoint or None.
         config: a ``botocore.config.Config``, an ``AioConfig`` or None.
@@ -73,11 +77,13 @@ class SdkClientFactory:
             # Not by anyio, whose thread support takes some milliseconds to import. If this is cancelled, the thread
             # goes on, and a later call finds its work done.
             await asyncio.to_thread(self.prepare)
+        session = self._take_session() if self._user_session is None else self._user_session
+        _check_bundle(session)
         arguments = {**self._location, "config": self._merged_config()}
-        if self._user_session is not None:
-            await share_between_loops(self._user_session)
-            return create_client(self._user_session.create_client, SERVICE, **arguments)
-        return self._take_session().create_client(SERVICE, **arguments)
+        if self._user_session is None:
+            return session.create_client(SERVICE, **arguments)
+        await adopt(session)
+        return create_client(session.create_client, SERVICE, **arguments)
 
     def _take_session(self) -> Any:
         # Not "if there is one": another thread may take it in between.
@@ -143,55 +149,6 @@ def new_session() -> Any:
     return session
 
 
-def create_client(create: Callable[..., Any], *args: Any, config: Any = None, **arguments: Any) -> Any:
-    """Return the SDK's context manager of a client whose connections are verified."""
-    return _VerifyingClient(create(*args, config=_verifying_config(config), **arguments))
-
-
-class _VerifyingClient:
-    """The SDK's context manager of a client, which refuses a client that would send by another session than ours."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    async def __aenter__(self) -> Any:
-        from asecretcache._sources.sdk.http_session import VerifyingSession
-
-        client = await self._context.__aenter__()
-        session = getattr(getattr(client, "_endpoint", None), "http_session", None)
-        if type(session) is VerifyingSession:
-            return client
-        await self._context.__aexit__(None, None, None)
-        msg = "the AWS SDK didn't take the session that verifies connections: leave out the session's default client"
-        raise ConfigurationError(f"{msg} config, use aiobotocore 2.25 or a later one, or give client_factory=")
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._context.__aexit__(*exc_info)
-
-
-def _verifying_config(config: Any) -> Any:
-    """Return a copy of a client's config with which connections are verified.
-
-    Raises:
-        ConfigurationError: the config asks for another HTTP session.
-    """
-    from aiobotocore.config import AioConfig
-    from aiobotocore.httpsession import AIOHTTPSession
-
-    from asecretcache._sources.sdk.http_session import VerifyingSession
-
-    wanted = getattr(config, "http_session_cls", AIOHTTPSession)
-    if wanted not in (AIOHTTPSession, VerifyingSession):
-        msg = f"config= can't have the http_session_cls {getattr(wanted, '__name__', '')}: leave it out"
-        raise ConfigurationError(f"{msg}, since this library's verifies all connections; or give client_factory=")
-    merged = AioConfig(getattr(config, "connector_args", None), http_session_cls=VerifyingSession)
-    if config is not None:
-        merged = merged.merge(config)
-        # Versions before 3 don't keep it.
-        merged.http_session_cls = VerifyingSession
-    return merged
-
-
 def _check_version() -> None:
     """Raise ConfigurationError for a version of the SDK that has a known fault."""
     from aiobotocore import __version__ as version
@@ -201,6 +158,13 @@ def _check_version() -> None:
             f"aiobotocore {version} can mix up the sessions of concurrent calls: install a version before or after 3.8"
         )
         raise ConfigurationError(msg)
+
+
+def _check_bundle(session: Any) -> None:
+    """Raise ConfigurationError for an empty CA bundle. Older versions of the SDK would verify nothing."""
+    bundle = session.get_config_variable("ca_bundle")
+    if bundle == "" or (bundle is None and os.environ.get("REQUESTS_CA_BUNDLE") == ""):
+        raise ConfigurationError(UNVERIFIED)
 
 
 def _check_arguments(session: Any, region_name: Any, endpoint_url: Any, config: Any) -> None:

@@ -6,10 +6,15 @@ Otherwise each client would ask the instance, the container or STS anew, and fai
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any
+
+from asecretcache._sources.sdk.patches import patch_fetchers
+from asecretcache._sources.sdk.verified_client import create_client
 
 # botocore renews credentials this long before they expire.
 _ADVISORY_REFRESH = 15 * 60
@@ -97,14 +102,50 @@ def _metadata(found: Any) -> dict[str, Any]:
     }
 
 
-async def share_between_loops(session: Any) -> None:
-    """Let a user's session renew its credentials on any loop.
+async def adopt(session: Any) -> None:
+    """Let a user's session get credentials for this package: on any loop, and by verified connections.
 
-    Its credentials hold one lock, which belongs to the first loop that had to wait for it.
+    Its credentials hold one lock, which belongs to the first loop that had to wait for it. The clients that it makes
+    for the user stay as they are.
     """
-    found = await session.get_credentials()
+    if not isinstance(session.create_client, _CreateClient):
+        session.create_client = _CreateClient(session.create_client)
+    patch_fetchers(session.get_component("credential_provider"))
+    found = await _Renewal(session.get_credentials)()
     if isinstance(getattr(found, "_refresh_lock", None), asyncio.Lock):
         found._refresh_lock = _LockOfLoop()
+    renew = getattr(found, "_refresh_using", None)
+    if renew is not None and not isinstance(renew, _Renewal):
+        found._refresh_using = _Renewal(renew)
+
+
+# Whether the credentials that are being got are for this package.
+_for_us: ContextVar[bool] = ContextVar("asecretcache.credentials_for_us", default=False)
+
+
+class _CreateClient:
+    """Makes clients for a session; those that get credentials for this package, such as STS's, are verified."""
+
+    def __init__(self, create: Callable[..., Any]) -> None:
+        self._create = create
+
+    def __call__(self, *args: Any, **arguments: Any) -> Any:
+        return create_client(self._create, *args, **arguments) if _for_us.get() else self._create(*args, **arguments)
+
+
+class _Renewal:
+    """Gets credentials for this package."""
+
+    def __init__(self, renew: Callable[[], Any]) -> None:
+        self._renew = renew
+
+    async def __call__(self) -> Any:
+        token = _for_us.set(True)
+        try:
+            found = self._renew()
+            return await found if inspect.isawaitable(found) else found
+        finally:
+            _for_us.reset(token)
 
 
 class _LockOfLoop:

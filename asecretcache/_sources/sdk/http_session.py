@@ -27,7 +27,7 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path, mask_proxy_u
 from yarl import URL
 
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._sources.tls_context import check_context, trust, verifying_context
+from asecretcache._sources.tls_context import UNVERIFIED, check_context, trust, verifying_context
 
 
 class VerifyingSession:
@@ -66,8 +66,7 @@ class VerifyingSession:
         connector_args: Mapping[str, Any] | None = None,
     ) -> None:
         if not verify:
-            msg = "TLS connections would not be verified: AWS_CA_BUNDLE or ca_bundle is empty or verify is False"
-            raise ConfigurationError(f"{msg}. Unset it, or name a file of PEM certificates")
+            raise ConfigurationError(UNVERIFIED)
         self.sessions: dict[str | None, aiohttp.ClientSession] = {}
         self._bundle = get_cert_path(verify)
         self._client_cert = client_cert

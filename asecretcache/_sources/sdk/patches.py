@@ -22,13 +22,14 @@ def patch_credentials(session: Any) -> None:
 
     async def get_credentials_safely() -> Any:
         # Not before, since the SDK makes the fetchers for the region of the client that needs them.
-        _patch_fetchers(session.get_component("credential_provider"))
+        patch_fetchers(session.get_component("credential_provider"))
         return await get_credentials()
 
     session.get_credentials = get_credentials_safely
 
 
-def _patch_fetchers(providers: Any) -> None:
+def patch_fetchers(providers: Any) -> None:
+    """Give the fetchers among the providers of credentials our HTTP session; see ``patch_credentials``."""
     from botocore.exceptions import UnknownCredentialError
     from botocore.utils import get_environ_proxies
 

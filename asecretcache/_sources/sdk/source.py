@@ -19,15 +19,19 @@ class SecretsManagerSource(ClientSource):
     finds them. Nothing of the SDK is imported before the first fetch or ``warm()``.
 
     Args:
-        session: an ``aioboto3.Session``; None for the default session of each client.
+        session: an ``aioboto3.Session`` or ``aiobotocore.session.AioSession``; None for the default session of each
+            client. The clients that it makes for others stay as they are.
         region_name: the region; None for the session's.
         endpoint_url: the URL to send calls to; None for AWS_ENDPOINT_URL_SECRETS_MANAGER and the like, else AWS's.
         config: a ``botocore.config.Config`` or ``AioConfig``; its settings override those of this class.
         client_factory: returns an async context manager of a client; it replaces all arguments above. The client must
             have get_secret_value, and batch_get_secret_value if batches are fetched. If the context manager is made by
             ``@asynccontextmanager``, its clean-up must be in ``finally`` or ``async with``, because a loop that ends
-            closes it as any asynchronous generator.
+            closes it as any asynchronous generator; nor may it keep a task group or cancel scope open meanwhile. How
+            the client verifies its connections is its maker's business.
         max_concurrency: the number of calls that may run at the same time on one loop.
+
+    Connections are verified by an HTTP session of this package, and no redirect is followed.
 
     Raises:
         ConfigurationError: an argument is not valid.

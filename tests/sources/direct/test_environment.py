@@ -58,6 +58,9 @@ def test_every_variable_of_botocore_is_considered() -> None:
         "AWS_CSM_HOST",
         "AWS_CSM_PORT",
         "AWS_CSM_CLIENT_ID",
+        "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH",
+        # Both sources keep connections alive.
+        "BOTOCORE_TCP_KEEPALIVE",
         # No call to Secrets Manager is compressed.
         "AWS_DISABLE_REQUEST_COMPRESSION",
         # The metadata of an instance isn't read.

@@ -96,8 +96,8 @@ def test_a_model_that_is_missing_is_loaded_when_it_is_needed(
     assert asyncio.run(fetch(factory)) == GOOD["SecretString"]
 
 
-async def test_a_users_session_is_not_patched(aws_raw: RawServer) -> None:
-    """It may be used for other services, and looks for models in its own places."""
+async def test_a_users_session_stays_the_users(aws_raw: RawServer) -> None:
+    """It may be used for other services, with clients as they are, and looks for models in its own places."""
     session = aioboto3.Session()
 
     assert await fetch(SdkClientFactory(session, None, None, None)) == "the value"
@@ -105,7 +105,8 @@ async def test_a_users_session_is_not_patched(aws_raw: RawServer) -> None:
     loader = session._session.get_component("data_loader")
     assert "s3" in loader.list_available_services("service-2")
     assert "load_file" not in vars(loader.file_loader)
-    assert "create_client" not in vars(session._session)
+    async with session.client("s3", region_name="eu-west-1") as client:
+        assert type(client._endpoint.http_session) is AIOHTTPSession
 
 
 @pytest.mark.parametrize("make", [aioboto3.Session, AioSession])
@@ -129,12 +130,12 @@ async def test_a_config_of_the_user_is_not_changed(aws_raw: RawServer) -> None:
 
 
 async def test_a_session_that_takes_another_http_session_is_refused(aws_raw: RawServer) -> None:
-    """aiobotocore 2 drops ours when it merges a session's default config; later versions keep it."""
+    """aiobotocore up to 3.7 drops ours when it merges a session's default config; later versions keep it."""
     session = AioSession()
     session.set_default_client_config(AioConfig(http_session_cls=AIOHTTPSession))
     factory = SdkClientFactory(session, None, None, None)
 
-    if aiobotocore.__version__.startswith("2."):
+    if tuple(map(int, aiobotocore.__version__.split(".")[:2])) < (3, 8):
         with pytest.raises(ConfigurationError, match=r"leave out the session's default client\s+config"):
             await fetch(factory)
         assert aws_raw.requests == []
