@@ -20,6 +20,8 @@ class _VerifyingClient:
         self._context = context
 
     async def __aenter__(self) -> Any:
+        from aiobotocore import __version__ as version
+
         from asecretcache._sources.sdk.http_session import VerifyingSession
 
         client = await self._context.__aenter__()
@@ -27,8 +29,8 @@ class _VerifyingClient:
         if type(session) is VerifyingSession:
             return client
         await self._context.__aexit__(None, None, None)
-        msg = "the AWS SDK didn't take the session that verifies connections: leave out the session's default client"
-        raise ConfigurationError(f"{msg} config, use aiobotocore 2.25 or a later one, or give client_factory=")
+        msg = f"aiobotocore {version} didn't take the HTTP session that verifies connections: leave out the session's"
+        raise ConfigurationError(f"{msg} default client config, use a version of 2.25 to 3.10, or give client_factory=")
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._context.__aexit__(*exc_info)
