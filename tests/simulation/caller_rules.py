@@ -67,7 +67,7 @@ class CallerRules:
         now = self.clocks.wall()
         for request in caller.requests:
             record = self.fetches.stored.get(request.key)
-            if record is not None and record.may_be_stale(now, self.options.stale_while_revalidate):
+            if record is not None and record.is_served_at_once(now, self.options.stale_while_revalidate):
                 caller.at_once[request] = record
 
     def joined(self, caller: Caller, record: FetchRecord, reason: FetchReason, *, is_new: bool, is_retry: bool) -> None:
@@ -86,7 +86,8 @@ class CallerRules:
 
     def _may_be_served(self, stored: FetchRecord | None) -> bool:
         """Whether a stored value is fresh, or stale within stale-while-revalidate."""
-        return stored is not None and stored.may_be_stale(self.clocks.wall(), self.options.stale_while_revalidate)
+        now, seconds = self.clocks.wall(), self.options.stale_while_revalidate
+        return stored is not None and stored.is_served_at_once(now, seconds)
 
     def _check_pace(self, secret_id: str) -> None:
         now, (last, number) = self.clocks.monotonic.now, self.paces.get(secret_id, (-100.0, 0))

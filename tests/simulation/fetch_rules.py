@@ -25,6 +25,7 @@ from simulation.fake_secrets_manager import Call, FakeSecretsManager, full_id
 from simulation.records import (
     EPSILON,
     LONGEST_CLEAN_UP,
+    MAX_LOST,
     Caller,
     Claim,
     Clocks,
@@ -131,7 +132,8 @@ class FetchRules:
             self.claim("fresh", not stored.is_fresh(now), "fetched though it is fresh:", *what)
         is_revalidated = stored is not None and stored.may_be_stale(now, self.options.stale_while_revalidate)
         if reason is FetchReason.READ:
-            self.claim("revalidation", not is_revalidated, "waited for though it may be served:", *what)
+            is_served = stored is not None and stored.is_served_at_once(now, self.options.stale_while_revalidate)
+            self.claim("revalidation", not is_served, "waited for though it may be served:", *what)
         failures = self.failures.get(request.key)
         in_error = failures is not None and failures.error.is_transient and stored is not None
         in_error = in_error and stored is not None and stored.may_be_stale(now, self.options.stale_if_error)
@@ -140,6 +142,8 @@ class FetchRules:
         is_bridged = is_bridged and self._has_failed_within(60.0 + EPSILON, request.key, now)
         if reason is FetchReason.REVALIDATION:
             self.claim("revalidation", is_revalidated or is_bridged, "refreshed without a stale value to serve:", *what)
+            is_lost = stored is not None and stored.lost_refreshes >= MAX_LOST and not is_bridged
+            self.claim("lost refreshes", not is_lost, "refreshed in the background once more:", *what)
         if is_retry or self.options.max_size < 1000:
             # A retry is of a fetch that was cancelled. And no more failures are remembered than values.
             return
@@ -217,6 +221,10 @@ class FetchRules:
             self._check_stored(record, before.get(key), entries)
         if not is_forgotten:
             self._note_failure(record, before.get(key))
+        present = self.stored.get(key)
+        if fetch.was_cancelled and record.reasons[0] is FetchReason.REVALIDATION and present is not None:
+            present.lost_at_most += 1
+            present.lost_refreshes += not (record.is_forgotten or record.forgotten_ids)
         return record
 
     def _check_cancelled(self, record: FetchRecord) -> None:

@@ -18,6 +18,9 @@ EPSILON: Final = 1e-5
 #: How long a call that is cancelled may take to end.
 LONGEST_CLEAN_UP: Final = 0.4
 
+#: After so many lost refreshes a read waits for one.
+MAX_LOST: Final = 3
+
 #: Why a rule judges something: the sentence of the contract that it is of.
 RULES: Final = {
     # --- Fetches.
@@ -26,6 +29,7 @@ RULES: Final = {
     "refreshes only.",
     "fresh": "What is fresh in memory is served, not fetched.",
     "revalidation": "Within stale_while_revalidate the value is served at once, and refreshed only for a stale value.",
+    "lost refreshes": "After three refreshes that were cut off a read waits for one.",
     "back-off": "While a stale value is served, retries are spaced by 1 s at least, doubling up to 30 s at least.",
     "held": "An answer by which AWS refuses or throttles is held for a second.",
     "calls": "A fetch makes one call, for its own request and on its own loop; another only after a batch was refused.",
@@ -108,6 +112,8 @@ class FetchRecord:
         expires_at: until when that is fresh.
         refused_by: the number of the latest fetch by which its value was refused.
         hits: how often its value had been read when one was evicted last.
+        lost_refreshes: how many refreshes in the background were cut off while it was stored;
+        lost_at_most: with those of which it can't be known.
     """
 
     def __init__(self, fetch: Fetch, number: int, clocks: Clocks) -> None:
@@ -125,6 +131,7 @@ class FetchRecord:
         self.stored_as = 0
         self.refused_by = -1
         self.hits = 0
+        self.lost_refreshes = self.lost_at_most = 0
 
     def is_fresh(self, now: float) -> bool:
         return self.wall <= now < self.expires_at
@@ -134,6 +141,10 @@ class FetchRecord:
         if self.is_fresh(now):
             return True
         return self.refused_by < 0 and self.wall <= now < self.expires_at + seconds
+
+    def is_served_at_once(self, now: float, seconds: float) -> bool:
+        """Whether its value must be served without waiting, within so many seconds past its expiry."""
+        return self.is_fresh(now) or (self.may_be_stale(now, seconds) and self.lost_at_most < MAX_LOST)
 
     def is_overdue(self, clocks: Clocks, timeout: float) -> float:
         """Return by how much it has outlasted the time of a fetch, by the clock that shows most."""
