@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -141,14 +143,24 @@ def allowed(module: str, other: str) -> bool:
     return layer(other, CACHE_LAYERS) <= layer(module, CACHE_LAYERS)
 
 
-def texts() -> Iterator[tuple[Path, str]]:
+@functools.cache
+def texts() -> list[tuple[Path, str]]:
     """Read every file of the checkout that people write."""
-    for path in sorted(CHECKOUT.rglob("*")):
-        parts = path.relative_to(CHECKOUT).parts
-        hidden = (part for part in parts if part.startswith(".") and part not in {".ci", ".github", ".gitignore"})
-        made = {"build", "dist", "mutants", "__pycache__", "LICENSE"} & set(parts)
-        if path.is_file() and not made and not any(hidden):
-            yield path.relative_to(CHECKOUT), path.read_text(encoding="utf-8", errors="replace")
+    found = []
+    for folder, folders, files in os.walk(CHECKOUT):
+        # Before it goes down into them: an environment has ten thousands of files.
+        folders[:] = sorted(name for name in folders if not is_made(name))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if path.is_file() and not is_made(name):
+                found.append((path.relative_to(CHECKOUT), path.read_text(encoding="utf-8", errors="replace")))
+    return found
+
+
+def is_made(name: str) -> bool:
+    """Whether what has this name in the checkout is made by tools, or is another's text."""
+    is_hidden = name.startswith(".") and name not in {".ci", ".github", ".gitignore"}
+    return is_hidden or name in {"build", "dist", "mutants", "__pycache__", "LICENSE"}
 
 
 def privates(path: Path) -> Iterator[tuple[int, str]]:
