@@ -150,7 +150,8 @@ class CallerRules:
         self.claim("duration", lasted <= caller.limit + EPSILON, "took too long:", caller.ask.id, lasted, caller.limit)
         if caller.was_cancelled:
             self.claim("cancellation", outcome in ("cancelled", "scope"), "its cancellation was lost:", caller.ask.id)
-        if outcome in ("cancelled", "scope"):
+        # What it had left at its deadline goes on.
+        if outcome in ("cancelled", "scope") and not caller.was_late:
             self.fetches.check_unwanted(caller)
 
     def got_secret(self, caller: Caller, wanted: Wanted, secret: Secret) -> None:

@@ -18,7 +18,7 @@ from asecretcache import (
 )
 from simulation.fake_secrets_manager import Behaviour
 from simulation.runner import Simulation
-from simulation.schedule import Ask, Clear, Create, Delete, Freeze, Jump, Options, Pause, Rotate, Schedule, Step
+from simulation.schedule import Ask, Cancel, Clear, Create, Delete, Freeze, Jump, Options, Pause, Rotate, Schedule, Step
 
 #: Values last for 100 s, are served stale for long, and no fetch times out by itself.
 LASTING = Options(ttl=100.0, stale_if_error=1e6, fetch_timeout=1000.0)
@@ -300,3 +300,22 @@ def test_a_batch_that_ends_late_and_in_part_leaves_a_call_without_time() -> None
     results = several(simulation, 1)
     assert isinstance(results["a"], Secret)
     assert isinstance(results["b"], SecretUnavailableError)
+
+
+def test_what_was_left_at_the_deadline_goes_on_though_its_caller_is_cancelled() -> None:
+    """The caller waits no longer for it, but, at that very instant, for another fetch once more.
+
+    Seed 970040756 reported "goes on though no caller waits". The rule was mistaken: a fetch whose callers have left at
+    their deadline goes on, for the next ones.
+    """
+    simulation = run(
+        Ask(1, "get_many", ("a", "d@1"), style="deadline", limit=2.0),
+        Pause(2.0),
+        Cancel((1,)),
+        Pause(3.0),
+        Ask(2),
+        plan={("a", 0): Behaviour(after=4.0), ("d@1", 0): Behaviour(cancels=True)},
+    )
+
+    assert isinstance(simulation.result(2), Secret)
+    assert simulation.calls == [["a"], ["d@1"], ["d@1"]]

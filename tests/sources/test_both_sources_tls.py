@@ -169,6 +169,7 @@ async def test_a_proxy_over_tls_is_used(
 
 
 @TLS_IN_TLS
+@pytest.mark.parametrize("host", [ELSEWHERE, "127.0.0.1"])
 async def test_a_proxys_authority_vouches_for_the_proxy_alone(
     credentials: pytest.MonkeyPatch,
     trusted: Authority,
@@ -176,18 +177,19 @@ async def test_a_proxys_authority_vouches_for_the_proxy_alone(
     run_server: RunServer,
     run_proxy: RunProxy,
     delays: list[float],
+    host: str,
 ) -> None:
-    """A certificate for AWS's name that the proxy's authority has issued is refused."""
+    """A certificate for AWS's name that the proxy's authority has issued is refused, even if both have one name."""
     authority = new_authority()
-    server = run_server(authority.context(ELSEWHERE))
+    server = run_server(authority.context(host))
     proxy = run_proxy(server, authority.context("127.0.0.1"))
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
+    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{host}")
     credentials.setenv("HTTPS_PROXY", proxy.url())
 
     error = await fetch_error(SecretsManagerSource(config=Config(proxies_config={"proxy_ca_bundle": authority.bundle})))
 
     assert type(error) is SecretUnavailableError
-    assert proxy.requests
+    assert bool(proxy.requests) is (host == ELSEWHERE)
     assert server.requests == []
 
 

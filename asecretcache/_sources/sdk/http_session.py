@@ -47,7 +47,7 @@ class VerifyingSession:
         connector_args: arguments of aiohttp's TCPConnector.
 
     Attributes:
-        sessions: aiohttp's sessions by proxy.
+        sessions: aiohttp's sessions by proxy, and whether the proxy has the endpoint's own name.
 
     Raises:
         ConfigurationError: connections would not be verified.
@@ -67,7 +67,7 @@ class VerifyingSession:
     ) -> None:
         if not verify:
             raise ConfigurationError(UNVERIFIED)
-        self.sessions: dict[str | None, aiohttp.ClientSession] = {}
+        self.sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
         self._bundle = get_cert_path(verify)
         self._client_cert = client_cert
         self._proxies = ProxyConfiguration(proxies, proxies_config)
@@ -96,9 +96,10 @@ class VerifyingSession:
         """
         url, proxy = request.url, self._proxies.proxy_url_for(request.url)
         try:
-            response = await self._session(proxy).request(
+            target = URL(url, encoded=True)
+            response = await self._session(proxy, target.raw_host).request(
                 request.method,
-                URL(url, encoded=True),
+                target,
                 headers={name: _text(value) for name, value in request.headers.items()}
                 | {"Accept-Encoding": "identity"},
                 data=request.body,
@@ -120,14 +121,15 @@ class VerifyingSession:
         # Outside of the except block, or the context would be shown, which quotes the password too.
         raise error
 
-    def _session(self, proxy: str | None) -> aiohttp.ClientSession:
-        session = self.sessions.get(proxy)
+    def _session(self, proxy: str | None, host: str | None) -> aiohttp.ClientSession:
+        has_same_host = proxy is not None and URL(proxy).raw_host == host
+        session = self.sessions.get((proxy, has_same_host))
         if session is None:
             arguments = self._connector_args.copy()
-            context = self._context(arguments.pop("ssl_context", None), proxy)
+            context = self._context(arguments.pop("ssl_context", None), proxy, has_same_host=has_same_host)
             connector = aiohttp.TCPConnector(limit=self._limit, ssl=context, **arguments)
             _abort_when_closed(connector)
-            session = self.sessions[proxy] = aiohttp.ClientSession(
+            session = self.sessions[proxy, has_same_host] = aiohttp.ClientSession(
                 connector=connector,
                 timeout=self._timeout,
                 skip_auto_headers={"Content-Type"},
@@ -137,11 +139,12 @@ class VerifyingSession:
             )
         return session
 
-    def _context(self, given: ssl.SSLContext | None, proxy: str | None) -> ssl.SSLContext:
+    def _context(self, given: ssl.SSLContext | None, proxy: str | None, *, has_same_host: bool) -> ssl.SSLContext:
         """Return the context of all connections through a proxy, or of direct ones if it is None."""
         endpoint = verifying_context(self._bundle) if given is None else check_context(given)
         _load_client_certificate(endpoint, self._client_cert, "client_cert")
-        if proxy is None or not proxy.startswith("https:"):
+        # Of one name, the two can't be told apart by it: then the proxy has to be trusted as the endpoint is.
+        if proxy is None or has_same_host or URL(proxy).scheme != "https":
             return endpoint
         settings = self._proxies.settings
         to_proxy = verifying_context(self._bundle)
@@ -195,7 +198,6 @@ class _ContextByHost(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         """Begin a connection with the context of its host."""
-        # If the two have one name, the proxy has to be trusted as the endpoint is.
         is_proxy = server_hostname == self._proxy_host
         context = check_context(self._to_proxy if is_proxy else self._endpoint)
         return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)

@@ -146,7 +146,7 @@ async def test_a_wrong_client_certificate_is_named(tls_server: RawServer, name: 
 
 async def test_a_wrong_certificate_for_the_proxy_is_named(tls_server: RawServer) -> None:
     """It is a setting of its own."""
-    proxies, config = {"https": "https://127.0.0.1:1"}, {"proxy_client_cert": "nowhere.pem"}
+    proxies, config = {"https": "https://localhost:1"}, {"proxy_client_cert": "nowhere.pem"}
     async with VerifyingSession(proxies=proxies, proxies_config=config) as session:
         with pytest.raises(ConfigurationError, match=r"^proxy_client_cert 'nowhere.pem' can't be used"):
             await session.send(request_to(tls_server.url))
