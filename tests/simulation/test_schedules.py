@@ -310,7 +310,8 @@ def test_what_was_left_at_the_deadline_goes_on_though_its_caller_is_cancelled() 
     """
     simulation = run(
         Ask(1, "get_many", ("a", "d@1"), style="deadline", limit=2.0),
-        Pause(2.0),
+        Pause(1.0),
+        Pause(1.0),
         Cancel((1,)),
         Pause(3.0),
         Ask(2),
