@@ -475,31 +475,33 @@ OTHER_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
 
 
 @pytest.mark.parametrize(
-    ("error", "request_", "region", "text"),
+    ("kind", "request_", "region", "text"),
     [
-        (SecretNotFoundError("no"), SecretRequest("name"), "eu-west-1", "no"),
-        (SecretNotFoundError("no"), SecretRequest("name", "blue"), None, "no; version_stage='blue' was asked for"),
+        (SecretNotFoundError, SecretRequest("name"), "eu-west-1", "no"),
+        (SecretNotFoundError, SecretRequest("name", "blue"), None, "no; version_stage='blue' was asked for"),
         (
-            SecretNotFoundError("no"),
+            SecretNotFoundError,
             SecretRequest("name", "blue", "v1"),
             "eu-west-1",
             "no; version_stage='blue' was asked for; version_id='v1' was asked for",
         ),
         (
-            SecretAccessDeniedError("no"),
+            SecretAccessDeniedError,
             SecretRequest(OTHER_ARN, "blue"),
             "eu-west-1",
             "no; its ARN is of us-east-1, and eu-west-1 was called: give region_name=",
         ),
-        (SecretNotFoundError("no"), SecretRequest(OTHER_ARN), "us-east-1", "no"),
-        (SecretNotFoundError("no"), SecretRequest(OTHER_ARN), None, "no"),
-        (SecretUnavailableError("no"), SecretRequest(OTHER_ARN, "blue"), "eu-west-1", "no"),
+        (SecretNotFoundError, SecretRequest(OTHER_ARN), "us-east-1", "no"),
+        (SecretNotFoundError, SecretRequest(OTHER_ARN), None, "no"),
+        (SecretUnavailableError, SecretRequest(OTHER_ARN, "blue"), "eu-west-1", "no"),
     ],
 )
 def test_what_the_request_may_have_wrong_is_explained(
-    error: SecretCacheError, request_: SecretRequest, region: str | None, text: str
+    kind: type[SecretCacheError], request_: SecretRequest, region: str | None, text: str
 ) -> None:
     """A stage or version that doesn't exist, or an ARN of another region than the client's."""
+    error = kind("no")
+
     explain(error, request_, region)
 
     assert str(error) == text
