@@ -61,80 +61,74 @@ def trusted(new_authority: Callable[[], Authority], credentials: pytest.MonkeyPa
     return authority
 
 
-@pytest.fixture
-def run_server() -> Iterator[Callable[[ssl.SSLContext], RawServer]]:
-    """Runs servers over TLS until the test ends."""
-    running = []
+class Tunnel(NamedTuple):
+    """A server, and the proxy through which it is reached."""
 
-    def run(context: ssl.SSLContext) -> RawServer:
-        running.append(serve(context))
-        return next(running[-1])
+    server: RawServer
+    proxy: ConnectProxy
 
-    yield run
-    for server in running:
-        next(server, None)
+
+SetUp = Callable[..., Tunnel]
 
 
 @pytest.fixture
-def run_proxy() -> Iterator[Callable[..., ConnectProxy]]:
-    """Runs proxies until the test ends."""
-    running: list[ConnectProxy] = []
+def set_up(credentials: pytest.MonkeyPatch, trusted: Authority) -> Iterator[SetUp]:
+    """Runs a server behind a proxy until the test ends; the environment names both.
 
-    def run(target: RawServer, tls: ssl.SSLContext | None = None) -> ConnectProxy:
-        running.append(ConnectProxy(target.server_address[1], tls))
-        return running[-1]
+    The arguments are the server's TLS context, the proxy's (without it the proxy speaks plain HTTP), the name by which
+    the server is asked for, and the proxy's user with a password.
+    """
+    running: list[tuple[Iterator[RawServer], ConnectProxy]] = []
+
+    def run(
+        certificate: ssl.SSLContext, proxys: ssl.SSLContext | None = None, *, host: str = ELSEWHERE, user: str = ""
+    ) -> Tunnel:
+        servers = serve(certificate)
+        server = next(servers)
+        proxy = ConnectProxy(server.server_address[1], proxys)
+        running.append((servers, proxy))
+        credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{host}")
+        credentials.setenv("HTTPS_PROXY", proxy.url().replace("//", f"//{user}"))
+        return Tunnel(server, proxy)
 
     yield run
-    for proxy in running:
+    for servers, proxy in running:
+        next(servers, None)
         proxy.stop()
-
-
-RunServer = Callable[[ssl.SSLContext], RawServer]
-RunProxy = Callable[..., ConnectProxy]
 
 
 # Proxies
 
 
-async def test_a_server_behind_a_proxy_is_reached(
-    credentials: pytest.MonkeyPatch,
-    trusted: Authority,
-    run_server: RunServer,
-    run_proxy: RunProxy,
-    any_source: SourceClass,
-) -> None:
+async def test_a_server_behind_a_proxy_is_reached(set_up: SetUp, trusted: Authority, any_source: SourceClass) -> None:
     """The proxy is asked for a tunnel to the endpoint, whose certificate is good."""
-    server = run_server(trusted.context(ELSEWHERE))
-    proxy = run_proxy(server)
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
-    credentials.setenv("HTTPS_PROXY", proxy.url())
+    tunnel = set_up(trusted.context(ELSEWHERE))
     source = any_source()
 
     assert await fetch_value(source) == "the value"
 
     await source.aclose()
-    assert [head.partition(b"\r\n")[0] for head in proxy.requests] == [f"CONNECT {ELSEWHERE}:443 HTTP/1.1".encode()]
-    assert b"the-token" not in b"".join(proxy.requests)
+    requests = tunnel.proxy.requests
+    assert [head.partition(b"\r\n")[0] for head in requests] == [f"CONNECT {ELSEWHERE}:443 HTTP/1.1".encode()]
+    assert b"the-token" not in b"".join(requests)
 
 
+@pytest.mark.every_loop
+@pytest.mark.usefixtures("delays")
 @pytest.mark.parametrize("wrong", ["authority", "name"])
 @pytest.mark.parametrize("is_bundle_set", [True, False])
 async def test_a_server_behind_a_proxy_is_verified(
     credentials: pytest.MonkeyPatch,
+    set_up: SetUp,
     trusted: Authority,
     new_authority: Callable[[], Authority],
-    run_server: RunServer,
-    run_proxy: RunProxy,
     any_source: SourceClass,
-    delays: list[float],
     wrong: str,
     is_bundle_set: bool,
 ) -> None:
     """A man in the middle without a good certificate gets no request, so no token."""
     authority, host = (new_authority(), ELSEWHERE) if wrong == "authority" else (trusted, "evil.example")
-    server = run_server(authority.context(host))
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
-    credentials.setenv("HTTPS_PROXY", run_proxy(server).url())
+    tunnel = set_up(authority.context(host))
     if not is_bundle_set:
         credentials.delenv("AWS_CA_BUNDLE")
 
@@ -142,25 +136,18 @@ async def test_a_server_behind_a_proxy_is_verified(
 
     assert type(error) is SecretUnavailableError
     assert type(error.__cause__).__name__ == "SSLError"
-    assert server.requests == []
+    assert tunnel.server.requests == []
 
 
 @TLS_IN_TLS
+@pytest.mark.every_loop
 @pytest.mark.parametrize("has_own_bundle", [True, False])
 async def test_a_proxy_over_tls_is_used(
-    credentials: pytest.MonkeyPatch,
-    trusted: Authority,
-    new_authority: Callable[[], Authority],
-    run_server: RunServer,
-    run_proxy: RunProxy,
-    has_own_bundle: bool,
+    set_up: SetUp, trusted: Authority, new_authority: Callable[[], Authority], has_own_bundle: bool
 ) -> None:
     """It may have an authority of its own; the endpoint's is another."""
     authority = new_authority() if has_own_bundle else trusted
-    server = run_server(trusted.context(ELSEWHERE))
-    proxy = run_proxy(server, authority.context("127.0.0.1"))
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
-    credentials.setenv("HTTPS_PROXY", proxy.url())
+    set_up(trusted.context(ELSEWHERE), authority.context("127.0.0.1"))
     config = Config(proxies_config={"proxy_ca_bundle": authority.bundle}) if has_own_bundle else None
     source = SecretsManagerSource(config=config)
 
@@ -169,67 +156,50 @@ async def test_a_proxy_over_tls_is_used(
 
 
 @TLS_IN_TLS
+@pytest.mark.every_loop
+@pytest.mark.usefixtures("delays")
 @pytest.mark.parametrize("host", [ELSEWHERE, "127.0.0.1"])
 async def test_a_proxys_authority_vouches_for_the_proxy_alone(
-    credentials: pytest.MonkeyPatch,
-    trusted: Authority,
-    new_authority: Callable[[], Authority],
-    run_server: RunServer,
-    run_proxy: RunProxy,
-    delays: list[float],
-    host: str,
+    set_up: SetUp, new_authority: Callable[[], Authority], host: str
 ) -> None:
     """A certificate for AWS's name that the proxy's authority has issued is refused, even if both have one name."""
     authority = new_authority()
-    server = run_server(authority.context(host))
-    proxy = run_proxy(server, authority.context("127.0.0.1"))
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{host}")
-    credentials.setenv("HTTPS_PROXY", proxy.url())
+    tunnel = set_up(authority.context(host), authority.context("127.0.0.1"), host=host)
 
     error = await fetch_error(SecretsManagerSource(config=Config(proxies_config={"proxy_ca_bundle": authority.bundle})))
 
     assert type(error) is SecretUnavailableError
-    assert bool(proxy.requests) is (host == ELSEWHERE)
-    assert server.requests == []
+    assert bool(tunnel.proxy.requests) is (host == ELSEWHERE)
+    assert tunnel.server.requests == []
 
 
+@pytest.mark.every_loop
+@pytest.mark.usefixtures("delays")
 @pytest.mark.parametrize("wrong", ["authority", "name"])
 async def test_a_proxy_over_tls_is_verified(
-    credentials: pytest.MonkeyPatch,
-    trusted: Authority,
-    new_authority: Callable[[], Authority],
-    run_server: RunServer,
-    run_proxy: RunProxy,
-    delays: list[float],
-    wrong: str,
+    set_up: SetUp, trusted: Authority, new_authority: Callable[[], Authority], wrong: str
 ) -> None:
     """Its password goes to nobody else, so it gets no request."""
     authority, host = (new_authority(), "127.0.0.1") if wrong == "authority" else (trusted, "evil.example")
-    proxy = run_proxy(run_server(trusted.context(ELSEWHERE)), authority.context(host))
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
-    credentials.setenv("HTTPS_PROXY", proxy.url().replace("//", "//user:pa55@"))
+    tunnel = set_up(trusted.context(ELSEWHERE), authority.context(host), user="user:pa55@")
 
     error = await fetch_error(SecretsManagerSource())
 
     assert type(error) is SecretUnavailableError
-    assert proxy.requests == []
+    assert tunnel.proxy.requests == []
     assert "pa55" not in repr(error.__cause__)
 
 
-async def test_a_proxy_that_refuses_is_named_without_its_password(
-    credentials: pytest.MonkeyPatch, trusted: Authority, run_server: RunServer, run_proxy: RunProxy, delays: list[float]
-) -> None:
+@pytest.mark.usefixtures("delays")
+async def test_a_proxy_that_refuses_is_named_without_its_password(set_up: SetUp, trusted: Authority) -> None:
     """Its password goes out as the proxy's, and is in no error."""
-    server = run_server(trusted.context(ELSEWHERE))
-    proxy = run_proxy(server)
-    proxy.status = b"407 Proxy Authentication Required"
-    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"https://{ELSEWHERE}")
-    credentials.setenv("HTTPS_PROXY", proxy.url().replace("//", "//user:pa55@"))
+    tunnel = set_up(trusted.context(ELSEWHERE), user="user:pa55@")
+    tunnel.proxy.status = b"407 Proxy Authentication Required"
 
     error = await fetch_error(SecretsManagerSource())
 
     assert str(error).startswith("secret 'name': no connection to Secrets Manager: check network, endpoint and proxy")
-    assert b"Proxy-Authorization: Basic" in proxy.requests[0]
+    assert b"Proxy-Authorization: Basic" in tunnel.proxy.requests[0]
     assert error.__cause__ is None
 
 
