@@ -270,8 +270,9 @@ def test_a_snapshot_holds_no_values_and_the_restore_prefetches(
     for hook in hooks[1]:
         hook()
     assert default.peek(NAME)
+    default.invalidate(NAME)
     assert handler(None, None) == VALUE
-    assert len(source.calls) == 2
+    assert len(source.calls) == 3, "the invocation after the restore prefetches nothing"
 
 
 def test_without_the_snapshot_library_nothing_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +286,30 @@ def test_without_the_snapshot_library_nothing_is_registered(monkeypatch: pytest.
     assert handler(1, None) == 1
 
 
-def test_a_prefetch_that_failed_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("lambda_init")
+def test_after_a_restore_without_hooks_the_first_invocation_prefetches(
+    source: InMemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library of the hooks may be missing; what is fetched after the snapshot is no part of it."""
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    seen: list[int] = []
+
+    @async_handler(prefetch=[NAME])
+    async def handler(event: object, context: object) -> None:
+        seen.append(len(source.calls))
+
+    assert not source.calls
+    handler(None, None)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("is_init", [True, False])
+def test_a_prefetch_that_failed_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_init: bool
+) -> None:
     """The handler fetches what it needs; a later invocation prefetches nothing."""
+    if is_init:
+        monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
     source = InMemorySource({NAME: VALUE})
     source.fail(SecretUnavailableError("down"))
 
@@ -319,12 +342,14 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Modul
     """Imports a module of a text, as Lambda's runtime does during INIT for the handler of this name."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def load(text: str, configured: str) -> ModuleType:
-        (tmp_path / "functions.py").write_text(text, encoding="utf-8")
+    def load(text: str, configured: str, name: str = "functions") -> ModuleType:
+        file = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
         monkeypatch.setenv("_HANDLER", configured)
-        monkeypatch.delitem(sys.modules, "functions", raising=False)
+        monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        return importlib.import_module("functions")
+        return importlib.import_module(name)
 
     return load
 
@@ -355,6 +380,16 @@ def test_only_the_configured_handler_prefetches_during_init(
     load(MODULE.format(definition=definition), configured)
 
     assert [call.secret_id for call in source.calls] == prefetched
+
+
+@pytest.mark.usefixtures("lambda_init")
+def test_a_handler_may_be_configured_by_a_path(source: InMemorySource, load: Callable[..., ModuleType]) -> None:
+    """Lambda takes a slash for the dot of a package."""
+    source.rotate("prod/other", "x")
+
+    load(MODULE.format(definition=DECORATED), "services/functions.other", "services.functions")
+
+    assert [call.secret_id for call in source.calls] == ["prod/other"]
 
 
 @pytest.mark.usefixtures("lambda_init")

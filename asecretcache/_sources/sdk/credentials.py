@@ -97,7 +97,6 @@ def _metadata(found: Any) -> dict[str, Any]:
         "access_key": found._access_key,
         "secret_key": found._secret_key,
         "token": found._token,
-        "account_id": getattr(found, "_account_id", None),
         "expiry_time": found._expiry_time.isoformat(),
     }
 

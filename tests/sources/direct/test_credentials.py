@@ -114,6 +114,42 @@ async def test_a_token_that_cant_be_sent_gives_no_credentials(
     assert "line" not in shown_locals(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Expiration": "2099-01-01T00:00:00"},
+        {"Expiration": "soon"},
+        {"Expiration": None},
+        {"AccessKeyId": ""},
+        {"AccessKeyId": None},
+        {"SecretAccessKey": 5},
+        {"Token": 5},
+        {"Token": ["t"]},
+    ],
+)
+async def test_keys_that_are_none_give_no_credentials(
+    raw_server: RawServer,
+    container: ContainerCredentials,
+    clock: ManualClock,
+    delays: list[float],
+    change: dict[str, Any],
+) -> None:
+    """A date without a zone is no date, as for the SDK; and nothing but text signs."""
+    raw_server.bytes = container_response(clock, **change)
+
+    with pytest.raises(CredentialRetrievalError):
+        await container.get()
+
+
+async def test_a_user_without_a_token_has_credentials(
+    raw_server: RawServer, container: ContainerCredentials, clock: ManualClock
+) -> None:
+    """Only roles have one."""
+    raw_server.bytes = container_response(clock, Token="")
+
+    assert (await container.get()).token is None
+
+
 async def test_a_cancelled_fetch_shows_no_token(
     raw_server: RawServer, container: ContainerCredentials, bare_environment: pytest.MonkeyPatch
 ) -> None:
