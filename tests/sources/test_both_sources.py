@@ -288,6 +288,7 @@ async def test_a_refusal_of_a_whole_batch_names_its_own_remedy(
         (None, 200),
         (BAD_BASE64, 200),
         (GOOD | {"SecretString": [CANARY]}, 200),
+        (b"[" * 100_000, 200),
         (GOOD | {"SecretString": CANARY, "Name": "other"}, 200),
         (GOOD | {"SecretString": CANARY, "CreatedDate": CANARY}, 200),
         (f'{{"SecretString": "{CANARY}\xff"}}'.encode("latin-1"), 200),

@@ -422,22 +422,33 @@ def test_a_request_id_may_be_in_the_headers_alone() -> None:
     assert to_error(raised, "name").error.request_id == "87654321-bbbb"
 
 
-def raised_in(module: str, exc: Exception) -> Exception:
-    """Return an exception that a module of this name has raised."""
-    names: dict[str, Any] = {"__name__": module}
-    exec("def fail(exc): raise exc", names)
+def raised_in(*modules: str, exc: Exception) -> Exception:
+    """Return an exception that the last of these modules has raised, called by the one before, and so on."""
+    fail: Any = None
+    for module in reversed(modules):
+        names: dict[str, Any] = {"__name__": module, "go_on": fail}
+        exec("def fail(exc):\n    if go_on: go_on(exc)\n    raise exc", names)
+        fail = names["fail"]
     try:
-        names["fail"](exc)
+        fail(exc)
     except Exception as raised:  # whatever was given
         return raised
     raise AssertionError
 
 
-@pytest.mark.parametrize("module", ["botocore.parsers", "aiobotocore.parsers", "aiobotocore.endpoint"])
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ("botocore.parsers", "json"),
+        ("aiobotocore.parsers",),
+        ("aiobotocore.endpoint",),
+        ("aiobotocore.endpoint", "botocore.model"),
+    ],
+)
 @pytest.mark.parametrize("raised", [AttributeError(CANARY), KeyError(CANARY), ImportError(CANARY)])
-def test_what_is_raised_while_a_response_is_parsed_is_about_it(module: str, raised: Exception) -> None:
+def test_what_is_raised_while_a_response_is_parsed_is_about_it(modules: tuple[str, ...], raised: Exception) -> None:
     """Nothing of the exception is shown, since it may hold the response."""
-    mapped = to_error(raised_in(module, raised), "name")
+    mapped = to_error(raised_in(*modules, exc=raised), "name")
 
     assert str(mapped.error) == f"secret 'name': {MALFORMED}"
     assert not mapped.is_chainable
@@ -445,19 +456,34 @@ def test_what_is_raised_while_a_response_is_parsed_is_about_it(module: str, rais
 
 def test_what_is_raised_while_credentials_are_got_is_about_them() -> None:
     """A container's endpoint may leave out a field, for example; they may be renewed."""
-    mapped = to_error(raised_in("aiobotocore.credentials", KeyError(CANARY)), "name")
+    mapped = to_error(raised_in("aiobotocore.credentials", exc=KeyError(CANARY)), "name")
 
     assert type(mapped.error) is CredentialsError
     assert mapped.is_renewable
-    assert re.search(r"could not be retrieved: .* \(KeyError at <string>:1\)$", str(mapped.error))
+    assert re.search(r"could not be retrieved: .* \(KeyError at <string>:3\)$", str(mapped.error))
 
 
 def test_what_is_raised_elsewhere_is_told_by_type_and_place() -> None:
     """It happened on this side, before AWS answered."""
-    error = to_error(raised_in("aiohttp.connector", TypeError(CANARY)), "name").error
+    for modules in (("aiobotocore.endpoint", "aiohttp.connector"), ("botocore.model",)):
+        error = to_error(raised_in(*modules, exc=TypeError(CANARY)), "name").error
 
-    assert str(error) == f"secret 'name': {UNKNOWN} (TypeError at <string>:1)"
+        assert str(error) == f"secret 'name': {UNKNOWN} (TypeError at <string>:3)"
     assert str(to_error(TypeError(CANARY), "name").error).endswith("(TypeError at an unknown place)")
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [ImportError("no aiohttp"), FileNotFoundError(2, "No such file", "token"), TimeoutError(), OSError(5, "no")],
+)
+def test_errors_of_python_name_the_secret_and_hold_no_frames(raised: Exception) -> None:
+    """What is missing may be shown as the cause; of others it isn't known what they hold."""
+    mapped = to_error(raised_in("aiohttp.connector", exc=raised), "name")
+
+    assert str(mapped.error).startswith("secret 'name': ")
+    is_missing = isinstance(raised, ImportError | FileNotFoundError)
+    assert mapped.is_chainable is is_missing
+    assert (raised.__traceback__ is None) is is_missing
 
 
 @pytest.mark.parametrize(

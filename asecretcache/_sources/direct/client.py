@@ -201,7 +201,7 @@ def _client_error(response: Response, operation: str) -> ClientError:
 
 def _parse(response: Response, decode: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     """Return the decoded body of a response, or raise ResponseParserError, which doesn't hold it."""
-    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+    with suppress(ValueError, TypeError, RecursionError):
         return decode(json.loads(response.body))
     del response  # A traceback may show locals.
     raise ResponseParserError

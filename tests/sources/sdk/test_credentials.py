@@ -133,6 +133,23 @@ def test_keys_of_the_environment_are_looked_up_by_each_client(
     assert servers.signed_with() == ["AKIAONE", "AKIATWO"]
 
 
+def test_a_users_session_may_renew_keys_of_the_environment(servers: Servers, credentials: pytest.MonkeyPatch) -> None:
+    """They have an end there, too, and are read again without a call."""
+    credentials.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    credentials.setenv("AWS_CREDENTIAL_EXPIRATION", keys(minutes=5)["Expiration"])
+    credentials.setenv("AWS_ACCESS_KEY_ID", "AKIAONE")
+    source = SecretsManagerSource(AioSession())
+
+    async def fetch_twice() -> None:
+        assert await fetch_value(source) == "the value"
+        credentials.setenv("AWS_ACCESS_KEY_ID", "AKIATWO")
+        assert await fetch_value(source) == "the value"
+
+    asyncio.run(fetch_twice())
+
+    assert servers.signed_with()[-1] == "AKIATWO"
+
+
 @BOTH
 def test_a_role_is_assumed_once(
     servers: Servers, credentials: pytest.MonkeyPatch, tmp_path: Path, kind: SourceClass

@@ -181,10 +181,19 @@ async def test_errors_are_those_of_botocores_session(
 
     monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
 
+    request = request_to("http://127.0.0.1")
     with pytest.raises(botocore_errors.BotoCoreError) as caught:
-        await session.send(request_to("http://127.0.0.1"))
+        await session.send(request)
 
     assert type(caught.value).__name__ == kind
+    told = caught.value.kwargs
+    if kind == "HTTPClientError":
+        assert told["error"] == type(raised).__name__
+    else:
+        assert (told["error"], told["endpoint_url"]) == (raised, "http://127.0.0.1")
+    if kind == "ConnectionClosedError":
+        assert isinstance(caught.value, botocore_errors.HTTPClientError)
+        assert caught.value.request is request
     assert caught.value.__context__ is None
     assert "the header" not in str(caught.value)
 
@@ -203,6 +212,7 @@ async def test_a_proxy_that_is_down_is_named_without_its_password() -> None:
 
     assert "pa55" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+    assert caught.value.kwargs["error"] == "ClientProxyConnectionError"
 
 
 async def test_a_response_that_is_cut_off_is_an_error(session: VerifyingSession, raw_server: RawServer) -> None:
