@@ -25,7 +25,7 @@ from asecretcache import (
 )
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from moto_server import SESSION_TOKEN, MotoServer
-from raw_server import GOOD, RawServer, http
+from raw_server import ARN, GOOD, RawServer, http
 from source_helpers import CANARY, NAME, SourceClass, bodies, fetch_error, fetch_value, refusal, shown_locals
 
 BAD_BASE64 = {field: value for field, value in GOOD.items() if field != "SecretString"} | {"SecretBinary": f"!{CANARY}"}
@@ -275,6 +275,16 @@ async def test_a_refusal_of_a_whole_batch_names_its_own_remedy(
     assert type(caught.value) is expected
     assert caught.value.code == code
     assert CANARY not in str(caught.value) + shown_locals(caught.value)
+
+
+async def test_what_the_request_may_have_wrong_is_told(aws_raw: RawServer, source_class: SourceClass) -> None:
+    """The stage, and the region of an ARN beside the client's."""
+    aws_raw.refuse("ResourceNotFoundException")
+    request = SecretRequest(ARN.replace("eu-west-1", "us-east-1"), "blue")
+
+    error = await fetch_error(source_class(), request)
+
+    assert "version_stage='blue' was asked for; its ARN is of us-east-1, and eu-west-1 was called" in str(error)
 
 
 @pytest.mark.parametrize(
