@@ -302,7 +302,7 @@ def test_a_batch_that_ends_late_and_in_part_leaves_a_call_without_time() -> None
     assert isinstance(results["b"], SecretUnavailableError)
 
 
-def test_what_was_left_at_the_deadline_goes_on_though_its_caller_is_cancelled() -> None:
+def test_what_was_left_at_the_deadline_goes_on_without_its_caller() -> None:
     """The caller waits no longer for it, but, at that very instant, for another fetch once more.
 
     Seed 970040756 reported "goes on though no caller waits". The rule was mistaken: a fetch whose callers have left at
