@@ -18,7 +18,12 @@ from asecretcache import SecretCache, SecretCacheError
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with SecretCache(ttl=900) as cache:
-        await cache.prefetch("prod/db", "prod/api")
+        try:
+            await cache.prefetch("prod/db", "prod/api")
+        except SecretCacheError as error:
+            # While Secrets Manager is down, start all the same. A mistake in the configuration ends the start.
+            if not error.is_transient:
+                raise
         app.state.secrets = cache
         yield
 

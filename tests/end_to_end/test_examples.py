@@ -100,3 +100,31 @@ async def main():
 asyncio.run(main())
 """
     assert run(script) == ["503 5", "503 5", "500 None"]
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"), [("SecretUnavailableError", "503"), ("SecretAccessDeniedError", "no start")]
+)
+def test_a_server_starts_while_secrets_are_unavailable(error: str, ended: str) -> None:
+    """It answers 503 then; what has to be mended ends its start."""
+    script = f"""
+import asyncio, httpx, fastapi_lifespan
+from asecretcache import SecretAccessDeniedError, SecretCache, SecretErrorGroup, SecretUnavailableError
+from asecretcache.testing import InMemorySource
+
+source = InMemorySource()
+source.fail({error}("no"))
+fastapi_lifespan.SecretCache = lambda ttl: SecretCache(source, ttl=ttl)
+app = fastapi_lifespan.app
+
+async def main():
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://example") as client:
+            print((await client.get("/")).status_code)
+
+try:
+    asyncio.run(main())
+except SecretErrorGroup:
+    print("no start")
+"""
+    assert run(script) == [ended]
