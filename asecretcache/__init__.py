@@ -26,8 +26,12 @@ from asecretcache._exceptions import (
     SecretThrottledError,
     SecretUnavailableError,
 )
+from asecretcache._lambda.deadline import deadline
 from asecretcache._lambda.default import bootstrap, get_default_cache, get_secret, get_secrets, set_default_cache
 from asecretcache._lambda.handler import LambdaHandler, async_handler
+from asecretcache._lambda.lifespan import asgi_lifespan
+from asecretcache._lambda.preparation import prefetch_in_init
+from asecretcache._lambda.sync_handler import sync_handler
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.protocols import BatchSource, SecretSource
@@ -55,10 +59,14 @@ __all__ = [
     "SecretThrottledError",
     "SecretUnavailableError",
     "SecretsManagerSource",
+    "asgi_lifespan",
     "async_handler",
     "bootstrap",
+    "deadline",
     "get_default_cache",
     "get_secret",
     "get_secrets",
+    "prefetch_in_init",
     "set_default_cache",
+    "sync_handler",
 ]

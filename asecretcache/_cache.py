@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import CancelledError, Future
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from asecretcache._core.entries import Record
@@ -16,14 +17,18 @@ from asecretcache._core.options import CacheOptions
 from asecretcache._core.rotation import Rotations
 from asecretcache._core.stats import CacheStats
 from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretErrorGroup
-from asecretcache._fork import after_fork
+from asecretcache._init_phase import is_init
 from asecretcache._inject import injector
 from asecretcache._models import Secret
+from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
-from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
+from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.protocols import BatchSource, PreparableSource, SecretSource, WarmableSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
 
 T = TypeVar("T")
+
+_logger: Final = logging.getLogger("asecretcache")
 
 
 class SecretCache:
@@ -96,7 +101,10 @@ class SecretCache:
         self._records = self._loader.store.records
         self._rotations = Rotations(self._loader)
         _caches[id(self)] = self
-        after_fork(self._loader.reset_after_fork)
+        after_fork.add(self._loader.reset_after_fork)
+        before_snapshot.add(self.clear)
+        if is_init():
+            _prepare(self._source)
 
     async def get_secret(self, reference: str, version_stage: str | None = None, version_id: str | None = None) -> str:
         """Return the text of a secret, or of one key of its JSON, from memory while it is fresh.
@@ -425,6 +433,11 @@ class SecretCache:
                 with CancelScope(shield=True):
                     await self._source.aclose()
 
+    async def _close_connections(self) -> None:
+        """Close the running loop's client, before the loop ends."""
+        if isinstance(self._source, ClientSource):
+            await self._source.close_connections()
+
     async def __aenter__(self) -> Self:
         self._loader.check_open()
         return self
@@ -458,6 +471,15 @@ class SecretCache:
             for reference in takewhile(texts.__contains__, references):
                 records[reference].hits -= 1
         return None
+
+
+def _prepare(source: SecretSource) -> None:
+    """Do what the first fetch would have to do with the CPU share of a small function. A failure doesn't fail INIT."""
+    if isinstance(source, PreparableSource):
+        try:
+            source.prepare()
+        except Exception as exc:  # noqa: BLE001 - the first fetch meets it, and raises it where it can be handled
+            _logger.warning("the source could not be prepared; the first fetch will do it: %s", exc)
 
 
 # All live caches, for what concerns the whole process: a snapshot, the end of an invocation. Not a WeakSet, which can't

@@ -74,9 +74,9 @@ def task(fetch: Fetch) -> asyncio.Task[None]:
     return fetch.task.task
 
 
-def set_deadline(at: float) -> Deadline:
-    """Let the current context be that of an invocation with a deadline, a time of the loop's clock."""
-    deadline = Deadline(at)
+def set_deadline(seconds: float) -> Deadline:
+    """Let the current context be that of an invocation which has this long left by the loop's clock."""
+    deadline = Deadline(seconds, asyncio.get_running_loop().time)
     invocation_deadline.set(deadline)
     return deadline
 

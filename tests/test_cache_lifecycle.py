@@ -108,7 +108,7 @@ async def test_preparing_a_source_takes_no_longer_than_a_fetch(*, deadline: bool
     source.hangs = True
     cache = SecretCache(source, fetch_timeout=60 if deadline else 0.01)
     if deadline:
-        invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.01))
+        invocation_deadline.set(Deadline(0.01, asyncio.get_running_loop().time))
     with pytest.raises(SecretUnavailableError, match=r"preparing the source took longer than 0\.0"):
         await cache.prefetch()
 
@@ -127,7 +127,7 @@ async def test_a_source_without_preparations_is_left_alone(cache: SecretCache, s
 async def test_a_deadline_ends_the_wait_and_not_the_fetch(cache: SecretCache, source: InMemorySource) -> None:
     """The caller gets an error in time; the fetch goes on, and the next caller finds its value."""
     source.pause()
-    token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time()))
+    token = invocation_deadline.set(Deadline(0, asyncio.get_running_loop().time))
     with pytest.raises(SecretUnavailableError, match="didn't end before the invocation's deadline"):
         await cache.get_secret(TEXT)
     invocation_deadline.reset(token)
@@ -147,7 +147,7 @@ async def test_a_deadline_leaves_several_the_values_that_have_come(source: InMem
             return await super().fetch(request)
 
     cache = SecretCache(SlowForOne({TEXT: "key-1"}))
-    token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.02))
+    token = invocation_deadline.set(Deadline(0.02, asyncio.get_running_loop().time))
     results = await cache.get_many(TEXT, JSON, return_exceptions=True)
     invocation_deadline.reset(token)
 

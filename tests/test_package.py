@@ -26,7 +26,7 @@ TESTS = CHECKOUT / "tests"
 # From the lowest up. A module imports from its own layer, without cycles, and from those below. The sources have layers
 # of their own, of which only the cache and the entry points know.
 CACHE_LAYERS = (
-    {"_exceptions", "_fork", "_version"},
+    {"_exceptions", "_init_phase", "_loops", "_process_events", "_version"},
     {"_models", "_references"},
     {"_core.entries", "_core.freshness", "_core.options", "_core.stats", "_core.timeouts"},
     {"_core.batch_fetch", "_core.fetch", "_core.observer"},
@@ -34,7 +34,7 @@ CACHE_LAYERS = (
     {"_core.loader"},
     {"_core.rotation", "_inject"},
     {"_cache"},
-    {"_lambda.default", "_lambda.handler", "_lambda.loop", "_lambda.preparation"},
+    {"_lambda.*"},
     {""},
 )
 SOURCE_LAYERS = (
@@ -47,13 +47,14 @@ SOURCE_LAYERS = (
         "_sources.protocols",
         "_sources.responses",
         "_sources.retry_quota",
+        "_sources.threads",
         "_sources.tls_context",
     },
     {"_sources.client_source"},
     {"_sources.sdk.*"},
     {"_sources.direct.*"},
 )
-SHARED_WITH_SOURCES = {"_core.timeouts", "_exceptions", "_fork", "_models", "_version"}
+SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
 KNOW_SOURCES = {"_cache", "_lambda.default", ""}
 FOR_USERS_TESTS = {"_exceptions", "_models"}
 #: A folder's own module, which holds nothing.

@@ -118,7 +118,7 @@ async def wait_for(fetches: Sequence[Fetch]) -> None:
     waiters = [fetch.add_waiter() for fetch in fetches]
     alarm = None
     if deadline is not None and deadline.at is not None:
-        alarm = asyncio.get_running_loop().call_at(deadline.at, _wake_all, waiters)
+        alarm = asyncio.get_running_loop().call_later(deadline.left(), _wake_all, waiters)
     try:
         for waiter in waiters:
             await waiter

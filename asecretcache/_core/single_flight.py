@@ -33,9 +33,10 @@ StoreResult = Callable[[Fetch], LogLine | None]
 class _LoopFetches:
     """The running fetches of one loop, in the order of their starts; and by key those that callers may join."""
 
-    __slots__ = ("running", "shareable")
+    __slots__ = ("running", "shareable", "thread")
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.running: dict[Fetch, None] = {}
         self.shareable: dict[tuple[Key, bool], Fetch] = {}
 
@@ -237,6 +238,13 @@ class SingleFlight:
                     task.cancel()
             # One iteration of the loop, in which each begins its clean-up; the rest goes on in the next invocation.
             await asyncio.sleep(0)
+
+    def stopped_loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Return the loops that this thread has run, and left open with fetches that it may go on with."""
+        thread = threading.get_ident()
+        with self.lock:
+            mine = [loop for loop, here in self._loops.items() if here.running and here.thread == thread]
+        return [loop for loop in mine if not (loop.is_running() or loop.is_closed())]
 
     def _share(self, request: SecretRequest, reason: FetchReason, now: float, *, is_retry: bool) -> tuple[Fetch, bool]:
         """Return a running fetch that the caller joins, or a new one that has no task yet; and whether it is new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,16 +17,30 @@ def network_hint() -> str:
 
 
 class Deadline:
-    """When the current invocation has to answer: a time of its event loop's clock, or None once it is over.
+    """When the current invocation has to answer: a time of a clock, or None once it is over.
 
     The entry point sets it for the invocation's context and clears it at the end, so that a task which outlives its
     invocation may wait as long as it likes. Fetches run in an empty context and don't see it.
+
+    Args:
+        seconds: how long it is until then.
+        clock: the clock that counts them, an event loop's or that of all loops.
     """
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "clock")
 
-    def __init__(self, at: float) -> None:
-        self.at: float | None = at
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.at: float | None = clock() + seconds
+        self.clock = clock
+
+    def end_by(self, other: Deadline) -> None:
+        """End no later than another one."""
+        if self.at is not None:
+            self.at = min(self.at, self.clock() + other.left())
+
+    def left(self) -> float:
+        """Return the seconds until then, at least 0; infinity once it is over."""
+        return math.inf if self.at is None else max(0.0, self.at - self.clock())
 
     def clear(self) -> None:
         """Let the tasks that still hold the deadline wait without one."""
@@ -38,9 +53,7 @@ invocation_deadline: ContextVar[Deadline | None] = ContextVar("asecretcache.invo
 def time_left(seconds: float) -> float:
     """Return ``seconds``, or the time until the current deadline if that is less."""
     deadline = invocation_deadline.get()
-    if deadline is None or deadline.at is None:
-        return seconds
-    return min(seconds, max(0.0, deadline.at - asyncio.get_running_loop().time()))
+    return seconds if deadline is None else min(seconds, deadline.left())
 
 
 class FetchTimeout:

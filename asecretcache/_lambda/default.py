@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
 from asecretcache._cache import SecretCache
 from asecretcache._core.options import seconds
 from asecretcache._exceptions import ConfigurationError, SecretFormatError
-from asecretcache._fork import after_fork
+from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import parse_reference
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.protocols import SecretSource
@@ -34,7 +34,8 @@ class _Process:
         self.cache: SecretCache | None = None
         self.written: dict[str, str] = {}
         self.reset_lock()
-        after_fork(self.reset_lock)
+        after_fork.add(self.reset_lock)
+        before_snapshot.add(self.forget_written)
 
     def reset_lock(self) -> None:
         """Make a lock that no thread holds; in the child of a fork a thread of the parent may hold the old one."""
@@ -48,11 +49,31 @@ class _Process:
         _logger.debug("%s was in the environment", variable)
         return value
 
+    def forget_written(self) -> None:
+        """Remove from the environment what bootstrap put there and nothing has changed since."""
+        while self.written:
+            variable, value = self.written.popitem()
+            if os.environ.get(variable) == value:
+                del os.environ[variable]
+
 
 _process: Final = _Process()
 
-#: The cache that async_handler(cache=) was given, within that handler.
+#: The cache that a handler's decorator was given, within that handler.
 handler_cache: ContextVar[SecretCache | None] = ContextVar("asecretcache.handler_cache", default=None)
+
+
+@contextmanager
+def use_cache(cache: SecretCache | None) -> Iterator[None]:
+    """Let the module-level functions use a cache within a block; None: no other one."""
+    if cache is None:
+        yield
+        return
+    token = handler_cache.set(cache)
+    try:
+        yield
+    finally:
+        handler_cache.reset(token)
 
 
 def get_default_cache() -> SecretCache:
@@ -160,14 +181,6 @@ async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
             wanted[variable] = parsed.text
     if wanted:
         _write(wanted, await get_secrets(*wanted.values()))
-
-
-def forget_bootstrapped() -> None:
-    """Remove from the environment what bootstrap put there and nothing has changed since."""
-    while _process.written:
-        variable, value = _process.written.popitem()
-        if os.environ.get(variable) == value:
-            del os.environ[variable]
 
 
 def _write(references: Mapping[str, str], texts: dict[str, str]) -> None:

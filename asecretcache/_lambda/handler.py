@@ -9,10 +9,9 @@ from typing import Any, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._lambda.default import handler_cache
+from asecretcache._lambda.default import use_cache
 from asecretcache._lambda.loop import invocations
-from asecretcache._lambda.preparation import Preparation, is_another_handler
-from asecretcache._references import parse_reference
+from asecretcache._lambda.preparation import Preparation, check_arguments, is_another_handler
 
 Event = TypeVar("Event", contravariant=True)
 Context = TypeVar("Context", contravariant=True)
@@ -53,11 +52,7 @@ def async_handler(function: Any = None, /, *, prefetch: Sequence[str] = (), cach
     Raises:
         ConfigurationError: the function isn't ``async def``, or an argument is wrong.
     """
-    if isinstance(prefetch, (str, bytes)) or not isinstance(prefetch, Sequence):
-        raise ConfigurationError("prefetch must be a list of secret references: async_handler(prefetch=['prod/db'])")
-    if cache is not None and not isinstance(cache, SecretCache):
-        raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
-    references = [parse_reference(reference).text for reference in prefetch]
+    references = check_arguments("async_handler", prefetch, cache)
     decorate = functools.partial(_decorate, references, cache)
     return decorate if function is None else decorate(function)
 
@@ -69,10 +64,10 @@ def _decorate(references: list[str], cache: SecretCache | None, function: Handle
         if inspect.iscoroutinefunction(inspect.unwrap(function)):
             msg = f"async_handler must stand below the other decorators, directly above `async def {name}`: one of them"
             raise ConfigurationError(f"{msg} has made an ordinary function of it")
-        msg = f"async_handler decorates `async def` handlers, and {name} isn't one: write `async def`, or leave it out"
-        raise ConfigurationError(msg)
+        msg = f"async_handler decorates `async def` handlers, and {name} isn't one"
+        raise ConfigurationError(f"{msg}: write `async def`, or use sync_handler")
     bound = function if cache is None else _bind(function, cache)
-    preparation = Preparation(references, cache)
+    preparation = Preparation(references, cache, invocations.run_work)
 
     def handler(event: Any, context: Any = None, /) -> Any:
         return invocations.run(lambda: bound(event, context), context, before=preparation.run_once)
@@ -88,10 +83,7 @@ def _bind(function: HandlerFunction[Any, Any, Any], cache: SecretCache) -> Handl
 
     @functools.wraps(function)
     async def bound(event: Any, context: Any) -> Any:
-        token = handler_cache.set(cache)
-        try:
+        with use_cache(cache):
             return await function(event, context)
-        finally:
-            handler_cache.reset(token)
 
     return bound

@@ -13,16 +13,16 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
-from asecretcache._core.timeouts import Deadline, invocation_deadline
+from asecretcache._core.timeouts import Deadline
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._fork import after_fork
+from asecretcache._lambda.deadline import scope, time_to_answer
+from asecretcache._loops import cancel_all_tasks, is_loop_running
+from asecretcache._process_events import after_fork, before_snapshot
 
 T = TypeVar("T")
 
-# Time reserved to answer before the deadline: 0.5 s, or 10 % of what is left if that is less.
-_MARGIN_SECONDS: Final = 0.5
-_MARGIN_FRACTION: Final = 0.1
-_DRAIN_SECONDS: Final = 0.5
+#: What refreshes in the background get at the end of an invocation.
+DRAIN_SECONDS: Final = 0.5
 
 
 # The process whose invocation this context belongs to. Threads that the invocation starts inherit it, since its loop
@@ -37,18 +37,15 @@ class Invocations:
         self._runner: asyncio.Runner | None = None
         self._lock = threading.Lock()
         self._inherited: list[asyncio.Runner | None] = []
-        after_fork(self._reset_after_fork)
+        after_fork.add(self._reset_after_fork)
+        before_snapshot.add(self._close_before_snapshot)
 
     @staticmethod
     def is_inside_a_loop() -> bool:
         """Return whether no loop can be run here: one runs in this thread, or an invocation started this thread."""
         if _inside.get() == os.getpid():
             return True
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return True
+        return is_loop_running()
 
     def run(
         self, invocation: Callable[[], Coroutine[Any, Any, T]], context: Any, *, before: Callable[[], Awaitable[None]]
@@ -87,6 +84,9 @@ class Invocations:
         finally:
             self._lock.release()
 
+    def _close_before_snapshot(self) -> None:
+        self.close(wait=True)
+
     def _reset_after_fork(self) -> None:
         """Neither use nor close the parent's loop, whose selector both processes share, nor wait for its lock."""
         self._inherited.append(self._runner)
@@ -98,32 +98,20 @@ async def _invoke(
     invocation: Callable[[], Coroutine[Any, Any, T]], before: Callable[[], Awaitable[None]], context: Any
 ) -> T:
     loop = asyncio.get_running_loop()
-    deadline = None
     # Read only now: invocations of other threads may have taken their time before.
-    remaining = _remaining(context)
-    if remaining is not None:
-        deadline = Deadline(loop.time() + remaining - min(_MARGIN_SECONDS, remaining * _MARGIN_FRACTION))
-        invocation_deadline.set(deadline)
+    seconds = time_to_answer(context)
+    limit = None if seconds is None else Deadline(seconds, loop.time)
+    until = math.inf
     try:
-        await before()
-        return await invocation()
+        with scope(limit):
+            try:
+                await before()
+                return await invocation()
+            finally:
+                until = loop.time() + (DRAIN_SECONDS if limit is None else min(DRAIN_SECONDS, limit.left()))
     finally:
-        until = loop.time() + _DRAIN_SECONDS
-        if deadline is not None and deadline.at is not None:
-            until = min(until, deadline.at)
-            deadline.clear()
         for cache in live_caches():
             await cache._loader.single_flight.drain(max(0.0, until - loop.time()))
-
-
-def _remaining(context: Any) -> float | None:
-    """Return the seconds that the invocation has left; None if a test has no context, or one that doesn't say."""
-    tell = getattr(context, "get_remaining_time_in_millis", None)
-    remaining = tell() if callable(tell) else None
-    # A mock of a test's returns a mock, or None.
-    if isinstance(remaining, (int, float)) and not isinstance(remaining, bool) and math.isfinite(remaining):
-        return remaining / 1000
-    return None
 
 
 def _new_runner() -> asyncio.Runner:
@@ -139,11 +127,7 @@ def _new_runner() -> asyncio.Runner:
 def _close(runner: asyncio.Runner) -> None:
     """Close the loop as Runner.close does, but start no thread: from 3.12 on that fails while Python exits."""
     loop = runner.get_loop()
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_DRAIN_SECONDS))
+    cancel_all_tasks(loop)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 

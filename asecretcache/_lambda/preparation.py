@@ -7,22 +7,43 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
-from asecretcache._exceptions import SecretCacheError
-from asecretcache._lambda.default import forget_bootstrapped, get_default_cache
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._init_phase import is_lambda
+from asecretcache._lambda.default import get_default_cache
 from asecretcache._lambda.loop import invocations
+from asecretcache._loops import run_on_new_loop
+from asecretcache._process_events import before_snapshot, is_snapshot_taken
+from asecretcache._references import parse_reference
 
 _logger: Final = logging.getLogger("asecretcache")
 
 # INIT may take 10 s, and so may the hooks after a restore.
 _INIT_SECONDS: Final = 5.0
 _LEFT_OUT: Final = "prefetch was left out, since the %g s for it are over; the handler will fetch what it needs"
-_FAILED: Final = "prefetch failed; the handler will fetch what it needs: %s"
+FAILED: Final = "prefetch failed; the handler will fetch what it needs: %s"
+
+
+#: Runs a coroutine to its end.
+Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+
+
+def check_arguments(name: str, prefetch: Sequence[str], cache: SecretCache | None) -> list[str]:
+    """Return the references to prefetch.
+
+    Raises:
+        ConfigurationError: an argument of a decorator is wrong.
+    """
+    if isinstance(prefetch, (str, bytes)) or not isinstance(prefetch, Sequence):
+        raise ConfigurationError(f"prefetch must be a list of secret references: {name}(prefetch=['prod/db'])")
+    if cache is not None and not isinstance(cache, SecretCache):
+        raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
+    return [parse_reference(reference).text for reference in prefetch]
 
 
 class InitBudget:
@@ -30,6 +51,7 @@ class InitBudget:
 
     def __init__(self) -> None:
         self.reset()
+        before_snapshot.add(self.reset)
 
     def reset(self) -> None:
         """Start over: a restore has the whole time again."""
@@ -45,26 +67,34 @@ class Preparation:
     Args:
         references: what is to be prefetched.
         cache: where to; None for the default cache.
+        run: runs a coroutine on the loop of the invocations, or on one for the moment.
     """
 
-    def __init__(self, references: list[str], cache: SecretCache | None) -> None:
+    def __init__(self, references: list[str], cache: SecretCache | None, run: Run) -> None:
         self._references = references
         self._cache = cache
+        self._run_work = run
         self._is_done = False
 
     def begin(self) -> None:
         """Prepare now if this is Lambda's INIT; otherwise the first invocation will."""
-        with suppress(ImportError):
-            import snapshot_restore_py
+        is_snapshot = is_snapshot_taken()
+        if is_snapshot:
+            before_snapshot.hook()
+            with suppress(ImportError):
+                import snapshot_restore_py
 
-            snapshot_restore_py.register_before_snapshot(_before_snapshot)
-            snapshot_restore_py.register_after_restore(self._after_restore)
-        if "AWS_LAMBDA_RUNTIME_API" not in os.environ or invocations.is_inside_a_loop():
+                snapshot_restore_py.register_after_restore(self._after_restore)
+        if not is_lambda() or invocations.is_inside_a_loop():
             return
         # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
-        is_snapshot = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
         self._is_done = not is_snapshot
-        invocations.run_work(lambda: self._run_in_init([] if is_snapshot else self._references))
+        self._run_work(lambda: self._run_in_init([] if is_snapshot else self._references))
+
+    def run_now(self) -> None:
+        """Prepare, unless that has been done."""
+        if not self._is_done:
+            self._run_work(self.run_once)
 
     async def run_once(self) -> None:
         """Prepare, unless that has been done."""
@@ -76,7 +106,7 @@ class Preparation:
     def _after_restore(self) -> None:
         """Prefetch in the clone of a snapshot."""
         self._is_done = True
-        invocations.run_work(lambda: self._run_in_init(self._references))
+        self._run_work(lambda: self._run_in_init(self._references))
 
     async def _run_in_init(self, references: list[str]) -> None:
         if not init_budget.left:
@@ -103,7 +133,24 @@ class Preparation:
         except TimeoutError:
             _logger.warning("prefetch took longer than %g s and was ended", seconds)
         except SecretCacheError as exc:
-            _logger.warning(_FAILED, exc)
+            _logger.warning(FAILED, exc)
+
+
+def prefetch_in_init(*references: str, cache: SecretCache | None = None) -> None:
+    """Fetch secrets during Lambda's INIT: a line at the module's level, for a handler that has no decorator.
+
+    ``prefetch_in_init("prod/db")`` needs no event loop. It prepares the source and fetches the secrets, in at most 5 s;
+    with SnapStart after the restore. A failure is logged, and is raised when the handler asks for the secret. Without
+    references only the source is prepared. Elsewhere than in INIT it does nothing: the first read fetches.
+
+    Args:
+        references: as get_secret takes them.
+        cache: where to; None for the default cache.
+
+    Raises:
+        ConfigurationError: a reference or the cache is wrong.
+    """
+    Preparation(check_arguments("async_handler", references, cache), cache, run_on_new_loop).begin()
 
 
 def is_another_handler(function: Any) -> bool:
@@ -126,15 +173,6 @@ def is_another_handler(function: Any) -> bool:
     )
 
 
-def _before_snapshot() -> None:
-    """Remove values, clients and bootstrap's variables, since many environments are cloned from one snapshot."""
-    init_budget.reset()
-    forget_bootstrapped()
-    invocations.close(wait=True)
-    for cache in live_caches():
-        cache.clear()
-
-
 async def _attempt(prefetch: Coroutine[Any, Any, None]) -> None:
     """Log a failure instead of raising it, unless the failure is a cancellation of this task."""
     try:
@@ -145,4 +183,4 @@ async def _attempt(prefetch: Coroutine[Any, Any, None]) -> None:
             raise
         _logger.warning("prefetch was cancelled from inside; the handler will fetch what it needs")
     except Exception as exc:  # noqa: BLE001 - whatever it is, the handler must start, and meets it where it asks
-        _logger.warning(_FAILED, exc)
+        _logger.warning(FAILED, exc)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._loops import is_loop_running, run_on_new_loop
 from asecretcache._models import Secret, SecretRequest
+from asecretcache._process_events import before_snapshot
 from asecretcache._sources.error_mapping import explain, malformed_response, to_error
 from asecretcache._sources.log_redaction import redacted
-from asecretcache._sources.loop_clients import AbandonClient, LoopClient, LoopClients, OpenClient
+from asecretcache._sources.loop_clients import ClientFactory, LoopClient, LoopClients
 from asecretcache._sources.responses import to_batch, to_secret
 
 T = TypeVar("T")
+# It takes some milliseconds, unless credentials come from somewhere that doesn't answer. INIT may take 10 s.
+_PREPARE_SECONDS: Final = 3.0
 #: Uses a client of AWS; None stands for a malformed response.
 _Use = Callable[[Any], Awaitable[T | None]]
 
@@ -22,18 +28,18 @@ class ClientSource:
     """Fetches with one client per event loop; any task, loop or thread may use it.
 
     Args:
-        open_client: returns an async context manager of a client.
-        abandon_client: closes the connections of a client whose loop doesn't run.
+        factory: makes the clients.
         max_concurrency: the number of calls that may run at the same time on one loop.
 
     Raises:
         ConfigurationError: max_concurrency is not valid.
     """
 
-    def __init__(self, open_client: OpenClient, abandon_client: AbandonClient, *, max_concurrency: int = 10) -> None:
+    def __init__(self, factory: ClientFactory, *, max_concurrency: int = 10) -> None:
         if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
             raise ConfigurationError("max_concurrency= must be an int of at least 1")
-        self._clients = LoopClients(open_client, abandon_client, max_concurrency)
+        self._factory = factory
+        self._clients = LoopClients(factory, max_concurrency)
         self._had_response = False
 
     async def fetch(self, request: SecretRequest) -> Secret:
@@ -55,13 +61,39 @@ class ClientSource:
         """
         return await self._call(lambda client: _get_batch(client, secret_ids), None)
 
+    def prepare(self) -> None:
+        """Do what is of use on any loop: imports, models, the TLS context, and a client without a connection.
+
+        Raises:
+            SecretCacheError: a subclass that says what is wrong; a later fetch tries again.
+        """
+        self._factory.prepare()
+        # A client has credentials, and a snapshot must hold none.
+        if not before_snapshot.is_ahead and not is_loop_running():
+            run_on_new_loop(self._prepare_client)
+
+    async def _prepare_client(self) -> None:
+        async with asyncio.timeout(_PREPARE_SECONDS):
+            await self._use_client(self._clients.for_running_loop(), _ready, None)
+            await self.close_connections()
+
     async def warm(self) -> None:
-        """Make this loop's client: import and load what it needs. No call is made.
+        """Make and connect this loop's client: import and load what it needs. No call is made.
 
         Raises:
             SecretCacheError: a subclass that says why the client could not be made; a later fetch tries again.
         """
-        await self._use_client(self._clients.for_running_loop(), _ready, None)
+        await self._use_client(self._clients.for_running_loop(), self._connect, None)
+
+    async def _connect(self, client: Any) -> bool:
+        # If it can't be had, the first fetch tells why.
+        with suppress(Exception):
+            await self._factory.connect(client)
+        return True
+
+    async def close_connections(self) -> None:
+        """Close this loop's client, before the loop ends; the source can be used on."""
+        await self._clients.close_this_loops()
 
     async def aclose(self) -> None:
         """Close the clients: this loop's at once, those of other running loops soon after. Idempotent."""
@@ -96,6 +128,8 @@ class ClientSource:
                     loop_client.release()
         except Exception as exc:  # noqa: BLE001  # the SDK's parsers raise exceptions of any type
             error, is_chainable, is_renewable = to_error(exc, secret_id)
+            if is_renewable:
+                loop_client.outdate()
             if is_renewable and self._had_response:
                 # The credentials were good before, so they are likely to be renewed.
                 error.is_transient = True
@@ -111,6 +145,10 @@ class ClientSource:
             raise error from cause
         finally:
             del error, cause  # Break the reference cycle: the error's traceback holds this frame.
+
+
+async def _ready(_client: Any) -> bool:
+    return True
 
 
 class _Pages:
@@ -144,7 +182,3 @@ async def _get_batch(client: Any, secret_ids: Sequence[str]) -> dict[str, Secret
         tokens.add(token)
         pages.responses.append(await client.batch_get_secret_value(**arguments, NextToken=token))
     return to_batch(pages.responses, secret_ids)
-
-
-async def _ready(_: Any) -> bool:
-    return True

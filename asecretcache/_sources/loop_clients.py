@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from asecretcache._exceptions import CacheClosedError
-from asecretcache._fork import after_fork
+from asecretcache._process_events import after_fork, before_snapshot
 
-OpenClient = Callable[[], AbstractAsyncContextManager[Any]]
 _Loop = asyncio.AbstractEventLoop
 
 # Load balancers and NAT gateways drop idle connections, and nothing tells of it over a freeze. A request on a dead
-# connection costs the SDK's back-off; a new client costs some milliseconds.
+# connection costs the SDK's back-off; a new connection costs some milliseconds.
 MAX_IDLE: Final = 20.0
 # Between invocations the loop isn't running, so closed connections go unnoticed until it has run a few iterations:
 # TLS takes several.
@@ -29,11 +28,36 @@ _CLOSE_TIMEOUT: Final = 1.0
 wall_clock: Callable[[], float] = time.time
 
 
-class AbandonClient(Protocol):
-    """Closes the connections of a client whose loop doesn't run, without awaiting anything."""
+class ClientFactory(Protocol):
+    """Makes clients, and closes their connections."""
 
-    def __call__(self, client: Any, *, abort: bool) -> None:
-        """Close them; ``abort=False`` in the child of a fork, which must leave the parent's event loop alone."""
+    def prepare(self) -> None:
+        """Do what clients of all loops need and no loop is needed for."""
+        ...
+
+    def open(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager of a new client."""
+        ...
+
+    async def connect(self, client: Any) -> None:
+        """Open a connection for the client's first call. It may raise anything."""
+        ...
+
+    def outdate(self, client: Any) -> None:
+        """Don't use the client once it is closed: its credentials were refused."""
+        ...
+
+    async def close_connections(self, client: Any) -> bool:
+        """Close the connections of a client that nobody uses; return False if it can't be used any more then."""
+        ...
+
+    def abandon(self, client: Any, *, abort: bool) -> None:
+        """Close the connections of a client whose loop doesn't run, without awaiting anything.
+
+        Args:
+            client: the client, or None.
+            abort: False in the child of a fork, which must leave the parent's event loop alone.
+        """
         ...
 
 
@@ -41,20 +65,19 @@ class LoopClients:
     """The clients of all loops. Any task, loop or thread may use it.
 
     Args:
-        open_client: returns an async context manager of a client. It must not refer to the LoopClients object, which
-            would then never be collected.
-        abandon_client: closes the connections of a client whose loop doesn't run.
+        factory: makes the clients. It must not refer to the LoopClients object, which would then never be collected.
         max_concurrency: the number of slots of each loop.
     """
 
-    def __init__(self, open_client: OpenClient, abandon_client: AbandonClient, max_concurrency: int) -> None:
-        self._new_client = partial(LoopClient, open_client, abandon_client, max_concurrency)
+    def __init__(self, factory: ClientFactory, max_concurrency: int) -> None:
+        self._new_client = partial(LoopClient, factory, max_concurrency)
         self._lock = threading.Lock()
         self._clients: MutableMapping[_Loop, LoopClient] = weakref.WeakKeyDictionary()
         self._is_closed = False
         # Unlike __del__ it runs before the collector finalizes the objects of a dead reference cycle, and at exit.
         weakref.finalize(self, _abandon_all, self._clients)
-        after_fork(self.reset_after_fork)
+        after_fork.add(self.reset_after_fork)
+        before_snapshot.add(self.abandon_all)
 
     def for_running_loop(self) -> LoopClient:
         """Return the running loop's client.
@@ -75,6 +98,18 @@ class LoopClients:
         for client in dead:
             client.abandon()
         return loop_client
+
+    async def close_this_loops(self) -> None:
+        """Close this loop's client; the next fetch makes another one."""
+        with self._lock:
+            loop_client = self._clients.get(asyncio.get_running_loop())
+        if loop_client is not None:
+            await loop_client.aclose()
+
+    def abandon_all(self) -> None:
+        """Close the clients of all loops that don't run."""
+        with self._lock:
+            _abandon_all(self._clients)
 
     async def aclose(self) -> None:
         """Close this loop's client; other running loops close theirs soon after. Idempotent."""
@@ -101,34 +136,55 @@ class LoopClients:
 class LoopClient:
     """The client of one loop, made when it is needed, and the slots of its callers. It belongs to that loop."""
 
-    def __init__(self, open_client: OpenClient, abandon_client: AbandonClient, max_concurrency: int) -> None:
+    def __init__(self, factory: ClientFactory, max_concurrency: int) -> None:
         self.slots = asyncio.Semaphore(max_concurrency)
-        self._open_client = open_client
-        self._abandon_client = abandon_client
+        self._factory = factory
         self._lock = asyncio.Lock()
         self._lifetime: AsyncGenerator[Any, None] | None = None
         self._client: Any = None
         self._users = 0
         self._used_at = 0.0
+        self._is_outdated = False
 
     async def acquire(self) -> Any:
-        """Return the client, a new one if there is none or it was idle for too long; each acquire needs a release."""
+        """Return the client, a new one if there is none, without old connections; each acquire needs a release."""
         async with self._lock:
-            idle = wall_clock() - self._used_at
-            if self._lifetime is not None and not self._users and not 0 <= idle <= MAX_IDLE:
-                await self.aclose()
-            elif self._lifetime is not None and idle > _UNNOTICED_IDLE:
-                for _ in range(_ITERATIONS):
-                    await asyncio.sleep(0)
+            await self._drop_old()
             # shutdown_asyncgens may have ended the generator, and the loop may be run again after it.
             if getattr(self._lifetime, "ag_frame", None) is None:
                 self._lifetime = None
-                lifetime = _lifetime_of(self._open_client())
+                lifetime = _lifetime_of(self._factory.open())
                 self._client = await anext(lifetime)
                 self._lifetime = lifetime
             # Nothing is awaited from here on, so a cancelled caller isn't counted.
             self._users += 1
             return self._client
+
+    async def _drop_old(self) -> None:
+        """Close connections that were idle for too long, or the client if it is outdated."""
+        if self._lifetime is None:
+            return
+        idle = wall_clock() - self._used_at
+        if not self._users and self._is_outdated:
+            await self.aclose()
+        elif not self._users and not 0 <= idle <= MAX_IDLE:
+            if not await self._close_connections():
+                await self.aclose()
+        elif idle > _UNNOTICED_IDLE:
+            for _ in range(_ITERATIONS):
+                await asyncio.sleep(0)
+
+    async def _close_connections(self) -> bool:
+        with suppress(Exception):  # A dead peer must not hold up a fetch.
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                return await self._factory.close_connections(self._client)
+        return False
+
+    def outdate(self) -> None:
+        """Let the next caller have another client, which looks for credentials anew: this one's were refused."""
+        if self._client is not None:
+            self._is_outdated = True
+            self._factory.outdate(self._client)
 
     def release(self) -> None:
         """Give the client back."""
@@ -140,6 +196,7 @@ class LoopClient:
         if self._users or self._lifetime is None:
             return
         lifetime, self._lifetime, self._client = self._lifetime, None, None
+        self._is_outdated = False
         # An error in closing concerns no caller, and a dead peer must not hold up a fetch.
         with suppress(Exception):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
@@ -150,7 +207,7 @@ class LoopClient:
         """Close the client from outside of its loop, which doesn't run: no warning, no log, nothing awaited."""
         lifetime, client, self._lifetime, self._client = self._lifetime, self._client, None, None
         with suppress(Exception):
-            self._abandon_client(client, abort=True)
+            self._factory.abandon(client, abort=True)
         if lifetime is not None:
             # Without connections the context manager's exit awaits nothing, so one step ends it.
             exit_ = lifetime.aclose()
@@ -162,7 +219,7 @@ class LoopClient:
     def abandon_after_fork(self) -> None:
         """In the child of a fork: close the copies of the sockets, and leave the rest as it is."""
         with suppress(Exception):
-            self._abandon_client(self._client, abort=False)
+            self._factory.abandon(self._client, abort=False)
 
 
 def _lifetime_of(manager: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:

@@ -54,6 +54,15 @@ class BatchSource(SecretSource, Protocol):
 
 
 @runtime_checkable
+class PreparableSource(Protocol):
+    """A source that can do part of its work before there is an event loop, such as imports."""
+
+    def prepare(self) -> None:
+        """Import and load now. Idempotent; if it fails, a later fetch does the work."""
+        ...
+
+
+@runtime_checkable
 class WarmableSource(Protocol):
     """A source that can do part of its work before the first fetch, such as imports."""
 

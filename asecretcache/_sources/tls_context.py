@@ -1,19 +1,85 @@
-"""The one place that makes TLS contexts. Each verifies the chain of certificates and the host name."""
+"""The one place that makes TLS contexts. Each verifies the chain of certificates and the host name.
+
+Parsing a bundle of all public authorities takes 20 to 40 ms of a whole CPU, and half a second in a function of 128 MB.
+A context belongs to no loop, so there is one of each kind for the whole process.
+"""
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from asecretcache._exceptions import ConfigurationError
+from asecretcache._process_events import after_fork, before_snapshot
+from asecretcache._sources.threads import in_thread
 
-# What a bundle may be set by. Not shown is its contents.
 #: What is wrong where a setting would turn verification off.
 UNVERIFIED: Final = (
     "TLS connections would not be verified: AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle is empty, or verify is "
     "False. Unset it, or name a file of PEM certificates"
 )
+# About ten certificates. Parsing so few takes less time than starting a thread.
+_SMALL_BUNDLE: Final = 32 * 2**10
 _BUNDLE_REMEDY: Final = "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle must name a file of PEM certificates"
+
+
+#: Returns the part of a bundle to trust, as PEM certificates, or "" for all of it.
+Selection = Callable[[str], str]
+
+
+class TLSContexts:
+    """The TLS contexts of the process, by what they trust. Nobody may change one that it got here.
+
+    A context is made anew after a fork, for a clone of a snapshot, and when the bundle's file has changed.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[str, Selection | None], tuple[object, ssl.SSLContext]] = {}
+        after_fork.add(self.clear)
+        before_snapshot.add(self.clear)
+
+    def clear(self) -> None:
+        """Make all contexts anew from now on."""
+        self._contexts = {}
+
+    def get(self, bundle: str, select: Selection | None = None) -> ssl.SSLContext:
+        """Return the context of a bundle, made now if there is none; see ``verifying_context``.
+
+        Args:
+            bundle: the path of a file, or of a directory as OpenSSL has it.
+            select: what of the bundle to trust; None for all of it.
+        """
+        contexts, version = self._contexts, _version(bundle)
+        found = contexts.get((bundle, select))
+        if found is None or found[0] != version:
+            found = version, verifying_context(bundle, "" if select is None else select(bundle))
+            contexts[bundle, select] = found
+        return check_context(found[1])
+
+    async def get_soon(self, bundle: str, select: Selection | None = None) -> ssl.SSLContext:
+        """Return the context as ``get`` does, but make it in a thread if that takes long."""
+        found = self._contexts.get((bundle, select))
+        is_quick = select is not None or (found is not None and found[0] == _version(bundle)) or _is_small(bundle)
+        return self.get(bundle, select) if is_quick else await in_thread(self.get, bundle, select)
+
+
+def _version(path: str) -> object:
+    """Return what changes with the contents of a file; None if there is no such file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _is_small(path: str) -> bool:
+    """Whether a bundle is parsed in no time; also one that can't be read."""
+    try:
+        return os.path.getsize(path) <= _SMALL_BUNDLE
+    except OSError:
+        return True
 
 
 def verifying_context(bundle: str, certificates: str | bytes = "") -> ssl.SSLContext:
@@ -55,3 +121,6 @@ def check_context(context: ssl.SSLContext) -> ssl.SSLContext:
         msg = "a TLS context would not verify the server's certificate and host name: leave it out"
         raise ConfigurationError(msg)
     return context
+
+
+tls_contexts: Final = TLSContexts()

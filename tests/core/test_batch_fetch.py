@@ -487,7 +487,7 @@ async def test_a_batch_and_its_single_gets_share_one_time_out(source: InMemorySo
 async def test_each_caller_of_a_batch_has_its_own_deadline(cache: SecretCache, source: InMemorySource) -> None:
     """The deadline of one invocation ends its wait, not the batch."""
     source.pause()
-    token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time()))
+    token = invocation_deadline.set(Deadline(0, asyncio.get_running_loop().time))
     results = await cache.get_many(*NAMES[:3], return_exceptions=True)
     invocation_deadline.reset(token)
     assert all("deadline" in str(result) for result in results.values())

@@ -234,7 +234,7 @@ async def test_waiters_are_woken_in_the_order_in_which_they_came(cache: SecretCa
 async def test_a_deadline_ends_the_wait_and_not_the_fetch(cache: SecretCache, source: InMemorySource) -> None:
     """The caller is told while it has time to answer; the fetch goes on, and the next caller finds its value."""
     source.pause()
-    deadline = Deadline(asyncio.get_running_loop().time() + 3)
+    deadline = Deadline(3, asyncio.get_running_loop().time)
     token = invocation_deadline.set(deadline)
     with pytest.raises(SecretUnavailableError, match=f"{NAME!r} didn't end before the invocation's deadline"):
         await cache.get_secret(NAME)
@@ -257,7 +257,7 @@ async def test_a_deadline_leaves_those_of_many_that_have_come() -> None:
             return await super().fetch(request)
 
     cache = SecretCache(Slow({NAME: VALUE}))
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 3))
+    invocation_deadline.set(Deadline(3, asyncio.get_running_loop().time))
     results = await cache.get_many(NAME, "slow", return_exceptions=True)
 
     assert isinstance(results[NAME], Secret)
@@ -269,7 +269,7 @@ async def test_a_deadline_leaves_those_of_many_that_have_come() -> None:
 async def test_a_deadline_that_was_cleared_ends_no_wait(cache: SecretCache, source: InMemorySource) -> None:
     """A task that an invocation leaves waiting waits on when that invocation's deadline would have come."""
     source.pause()
-    deadline = Deadline(asyncio.get_running_loop().time() + 1)
+    deadline = Deadline(1, asyncio.get_running_loop().time)
     invocation_deadline.set(deadline)
     caller = asyncio.create_task(cache.get_secret(NAME))
     await until(lambda: source.calls)
@@ -285,7 +285,7 @@ async def test_a_deadline_that_was_cleared_ends_no_wait(cache: SecretCache, sour
 async def test_a_caller_cancelled_before_its_deadline_is_cancelled(cache: SecretCache, source: InMemorySource) -> None:
     """Its fetch is cancelled too, and no alarm is left behind."""
     source.pause()
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 5))
+    invocation_deadline.set(Deadline(5, asyncio.get_running_loop().time))
     caller = asyncio.create_task(cache.get_secret(NAME))
     await until(lambda: source.calls)
 
@@ -299,7 +299,7 @@ async def test_a_caller_cancelled_before_its_deadline_is_cancelled(cache: Secret
 
 async def test_a_fetch_with_a_deadline_ends_in_time(cache: SecretCache) -> None:
     """A deadline that isn't reached changes nothing."""
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 60))
+    invocation_deadline.set(Deadline(60, asyncio.get_running_loop().time))
 
     assert await cache.get_secret(NAME) == VALUE
     assert await asyncio.gather(cache.get("other"), cache.get("other"))

@@ -417,7 +417,7 @@ async def test_preparing_takes_no_longer_than_a_fetch(deadline: float | None) ->
     cache = SecretCache(WarmSource(seconds=1000))
     seconds = 10.0
     if deadline is not None:
-        invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + deadline))
+        invocation_deadline.set(Deadline(deadline, asyncio.get_running_loop().time))
         seconds = deadline
 
     with pytest.raises(SecretUnavailableError, match=f"preparing the source took longer than {seconds:g} s"):

@@ -409,7 +409,7 @@ async def test_a_deadline_gives_the_stale_value(source: InMemorySource, clock: M
     await cache.get_secret(NAME)
     clock.advance(100)
     source.pause()
-    token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 1))
+    token = invocation_deadline.set(Deadline(1, asyncio.get_running_loop().time))
     assert await cache.get_secret(NAME) == OLD
     invocation_deadline.reset(token)
     source.rotate(NAME, NEW)

@@ -320,7 +320,7 @@ async def test_a_refresh_that_hangs_keeps_no_caller_longer(database: Database) -
     await is_refused(cache, database, 2.0)
     assert asyncio.get_running_loop().time() == pytest.approx(2.0)
 
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 3.0))
+    invocation_deadline.set(Deadline(3.0, asyncio.get_running_loop().time))
     await is_refused(cache, database, 60.0)
     assert asyncio.get_running_loop().time() == pytest.approx(5.0)
     assert len(source.called_at) <= 4
@@ -332,7 +332,7 @@ async def test_no_wait_outlasts_the_invocation(source: InMemorySource, database:
     cache = timed_cache(source)
     await cache.get(NAME)
     database.password = "something else"
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 0.5))
+    invocation_deadline.set(Deadline(0.5, asyncio.get_running_loop().time))
 
     await is_refused(cache, database, 60.0)
 

@@ -269,7 +269,7 @@ async def test_a_cancelled_anyio_task_group_cancels_the_fetch(cache: SecretCache
 async def test_unwaited_fetches_are_drained_and_then_cancelled(cache: SecretCache, source: InMemorySource) -> None:
     """Fetches that an invocation leaves behind get a moment to end; those with waiters are left alone."""
     source.pause()
-    token = invocation_deadline.set(Deadline(asyncio.get_running_loop().time()))
+    token = invocation_deadline.set(Deadline(0, asyncio.get_running_loop().time))
     with pytest.raises(SecretUnavailableError):
         await cache.get_secret(NAME)
     invocation_deadline.reset(token)

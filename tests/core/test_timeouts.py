@@ -32,7 +32,7 @@ async def test_without_a_deadline_all_the_time_is_left() -> None:
 @pytest.mark.virtual_time
 async def test_a_deadline_bounds_the_time_that_is_left() -> None:
     """It never falls below zero."""
-    invocation_deadline.set(Deadline(asyncio.get_running_loop().time() + 3.0))
+    invocation_deadline.set(Deadline(3.0, asyncio.get_running_loop().time))
 
     assert time_left(5.0) == pytest.approx(3.0)
     assert time_left(1.0) == 1.0
@@ -43,7 +43,7 @@ async def test_a_deadline_bounds_the_time_that_is_left() -> None:
 @pytest.mark.virtual_time
 async def test_a_deadline_that_was_cleared_bounds_nothing() -> None:
     """The invocation is over, so a task that still has its context may wait as long as it likes."""
-    invocation_deadline.set(deadline := Deadline(asyncio.get_running_loop().time() + 3.0))
+    invocation_deadline.set(deadline := Deadline(3.0, asyncio.get_running_loop().time))
 
     deadline.clear()
 

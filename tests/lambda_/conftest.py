@@ -12,9 +12,8 @@ import pytest
 import observe
 from asecretcache import SecretCache, set_default_cache
 from asecretcache._cache import live_caches
-from asecretcache._lambda.default import forget_bootstrapped
-from asecretcache._lambda.loop import invocations
 from asecretcache._lambda.preparation import init_budget
+from asecretcache._process_events import before_snapshot
 from virtual_runner import virtual_time
 
 __all__ = ["virtual_time"]
@@ -41,6 +40,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[Any]]:
         return before, after
     monkeypatch.setattr(snapshot_restore_py, "register_before_snapshot", before.append)
     monkeypatch.setattr(snapshot_restore_py, "register_after_restore", after.append)
+    monkeypatch.setattr(before_snapshot, "is_hooked", False)
     return before, after
 
 
@@ -61,9 +61,9 @@ def default(alone: None, cache: SecretCache, monkeypatch: pytest.MonkeyPatch) ->
     set_default_cache(cache)
     init_budget.reset()
     yield cache
-    invocations.close(wait=True)
+    before_snapshot.happen()
+    before_snapshot.is_over = False
     set_default_cache(None)
-    forget_bootstrapped()
     for variable in set(os.environ) - set(before):
         del os.environ[variable]
 

@@ -25,7 +25,7 @@ from asecretcache import (
     get_secrets,
     set_default_cache,
 )
-from asecretcache._lambda.default import forget_bootstrapped
+from asecretcache._process_events import before_snapshot
 from asecretcache.testing import InMemorySource, ManualClock
 
 
@@ -72,7 +72,8 @@ async def test_a_stored_secret_of_a_deployment_costs_no_call(
         await bootstrap()
         assert os.environ["STORED_SECRET"] == "from the shell"
     assert not source.calls
-    forget_bootstrapped()
+    before_snapshot.happen()
+    before_snapshot.is_over = False
     assert os.environ["STORED_SECRET"] == "from the shell"
 
 
@@ -191,7 +192,8 @@ async def test_what_bootstrap_wrote_can_be_forgotten(monkeypatch: pytest.MonkeyP
     await bootstrap({"API_KEY": "prod/api", "DB_USER": "prod/db:user"})
     monkeypatch.setenv("DB_USER", "changed since")
 
-    forget_bootstrapped()
+    before_snapshot.happen()
+    before_snapshot.is_over = False
 
     assert "API_KEY" not in os.environ
     assert os.environ["DB_USER"] == "changed since"

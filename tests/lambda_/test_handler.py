@@ -120,7 +120,7 @@ def test_tasks_of_a_handler_use_its_cache(default: SecretCache) -> None:
 @pytest.mark.parametrize("function", [lambda event, context: None, print, int])
 def test_a_function_that_is_not_async_is_refused(function: Any) -> None:
     """At decoration, saying what to do."""
-    with pytest.raises(ConfigurationError, match="isn't one: write `async def`, or leave it out"):
+    with pytest.raises(ConfigurationError, match="isn't one: write `async def`, or use sync_handler"):
         async_handler(function)
 
 
@@ -176,7 +176,7 @@ def test_the_text_of_a_wrong_decoration_names_the_function() -> None:
         with pytest.raises(ConfigurationError) as caught:
             async_handler(function)  # type: ignore[arg-type]  # the mistake
         told = f"async_handler decorates `async def` handlers, and {shown} isn't one"
-        assert str(caught.value) == f"{told}: write `async def`, or leave it out"
+        assert str(caught.value) == f"{told}: write `async def`, or use sync_handler"
     with pytest.raises(ConfigurationError) as caught:
         async_handler(prefetch="prod/db")
     example = "async_handler(prefetch=['prod/db'])"

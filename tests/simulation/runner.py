@@ -518,7 +518,7 @@ class Simulation:
                 self._over(caller, "scope")
             return
         if ask.style:
-            deadline = caller.deadline = observe.set_deadline(loop.time() + ask.limit)
+            deadline = caller.deadline = observe.set_deadline(ask.limit)
             if ask.style == "ended":
                 loop.call_later(ask.limit / 2, deadline.clear)
         await self._read(caller)

@@ -13,15 +13,12 @@ from botocore import exceptions as sdk
 from asecretcache import ConfigurationError, CredentialsError, SecretUnavailableError
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.sdk.source import UsersClientFactory
 from source_helpers import CANARY, NAME, RESPONSE, FakeClient, fetch_error, fetch_value, run_tasks, shown_locals
 
 
-def keep_open(client: Any, *, abort: bool) -> None:
-    """A fake client has no connections to close."""
-
-
 def source_over(client: FakeClient, **options: Any) -> ClientSource:
-    return ClientSource(client, keep_open, **options)
+    return ClientSource(UsersClientFactory(client), **options)
 
 
 @pytest.mark.parametrize("max_concurrency", [0, True, 1.5, "1"])

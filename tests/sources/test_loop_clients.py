@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from asecretcache import CacheClosedError
-from asecretcache._sources.loop_clients import LoopClients, OpenClient
+from asecretcache._sources.loop_clients import LoopClients
+from asecretcache._sources.sdk.source import UsersClientFactory
 from asecretcache.testing import ManualClock
 from source_helpers import FakeClient, run_tasks
 
@@ -29,8 +30,22 @@ class Abandoned:
         self.calls.append((client, abort))
 
 
-def clients_of(open_client: OpenClient, abandoned: Abandoned | None = None) -> LoopClients:
-    return LoopClients(open_client, abandoned or Abandoned(), 2)
+OpenClient = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Factory(UsersClientFactory):
+    """Opens clients by a function, and abandons them by another."""
+
+    def __init__(self, open_client: OpenClient, abandon: Callable[..., None]) -> None:
+        super().__init__(open_client)
+        self._abandon = abandon
+
+    def abandon(self, client: Any, *, abort: bool) -> None:
+        self._abandon(client, abort=abort)
+
+
+def clients_of(open_client: OpenClient, abandon: Callable[..., None] | None = None) -> LoopClients:
+    return LoopClients(Factory(open_client, abandon or Abandoned()), 2)
 
 
 class Broken:
@@ -219,7 +234,7 @@ def test_a_client_that_fails_to_be_abandoned_is_closed_nevertheless() -> None:
         raise OSError
 
     client = FakeClient()
-    loop_clients = LoopClients(client, abandon, 1)
+    loop_clients = clients_of(client, abandon)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(use(loop_clients))
     loop.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import codecs
 import json
 import os
 import sys
@@ -48,10 +49,10 @@ class DirectClient:
         self.meta = _Meta(settings.region)
         self._clock = clock
         self._clock_skew = 0.0
-        tls = None
+        self._tls: TLSContextProvider | None = None
         if settings.origin.is_tls:
-            tls = TLSContextProvider(settings.ca_bundle, is_aws_endpoint=settings.is_aws_endpoint)
-        self._pool = ConnectionPool(settings.origin, tls, clock=clock)
+            self._tls = TLSContextProvider(settings.ca_bundle, is_aws_endpoint=settings.is_aws_endpoint)
+        self._pool = ConnectionPool(settings.origin, self._tls, clock=clock)
         self._container: ContainerCredentials | None = None
         if settings.container is not None:
             self._container = ContainerCredentials(*settings.container, kept or KeptCredentials(), clock=clock)
@@ -62,12 +63,26 @@ class DirectClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pool.close():
+        if self.close_connections():
             # The sockets are closed in the next iteration of the loop, which may otherwise never come.
             await asyncio.sleep(0)
 
+    def prepare(self) -> None:
+        """Make the TLS context that any loop's client needs, and import what a look-up of a name does."""
+        codecs.lookup("idna")
+        if self._tls is not None:
+            self._tls.prepare()
+
+    async def connect(self) -> None:
+        """Open a connection for the first call."""
+        await self._pool.connect(attempt_timeouts()[0])
+
+    def close_connections(self) -> bool:
+        """Close the idle connections and return whether there were any."""
+        return self._pool.close()
+
     def abandon(self, *, abort: bool) -> None:
-        """Close the connections from outside of the loop, which doesn't run; see ``AbandonClient``."""
+        """Close the connections from outside of the loop, which doesn't run; see ``ClientFactory``."""
         self._pool.abandon(abort=abort)
 
     async def get_secret_value(self, **arguments: str) -> dict[str, Any]:

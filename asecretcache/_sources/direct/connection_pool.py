@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import zip_longest
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from asecretcache._sources import exceptions as errors
 from asecretcache._sources.direct.http_message import Request, Response, encode_request
@@ -16,11 +16,10 @@ from asecretcache._sources.direct.origin import Origin
 from asecretcache._sources.direct.tls import TLSContextProvider
 from asecretcache._sources.loop_clients import MAX_IDLE
 from asecretcache._sources.sdk.patches import close_transport
+from asecretcache._sources.threads import Address, resolve
 
 #: Seconds until the next address of a host is tried.
 NEXT_ADDRESS_AFTER: Final = 0.5
-# As getaddrinfo returns it.
-_Address = tuple[int, int, int, str, Any]
 
 
 class NoResponseError(errors.ConnectionClosedError):
@@ -63,6 +62,14 @@ class ConnectionPool:
             self.close()
         return await self._exchange(await self._connect(connect_timeout), request, read_timeout)
 
+    async def connect(self, seconds: float) -> None:
+        """Open a connection for a later request.
+
+        Raises:
+            TransportError: a subclass that says why there is none.
+        """
+        self._keep(await self._connect(seconds))
+
     def close(self) -> bool:
         """Close the idle connections and return whether there were any."""
         had_idle = bool(self._idle)
@@ -71,7 +78,7 @@ class ConnectionPool:
         return had_idle
 
     def abandon(self, *, abort: bool) -> None:
-        """Close all connections from outside of the loop, which doesn't run; see ``AbandonClient``."""
+        """Close all connections from outside of the loop, which doesn't run; see ``ClientFactory``."""
         self._idle.clear()
         while self._open:
             close_transport(self._open.pop().transport, abort=abort)
@@ -128,8 +135,11 @@ class ConnectionPool:
             if connection.is_closed:
                 self._drop(connection)
             else:
-                connection.used_at = self._clock()
-                self._idle.append(connection)
+                self._keep(connection)
+
+    def _keep(self, connection: _Connection) -> None:
+        connection.used_at = self._clock()
+        self._idle.append(connection)
 
     def _drop(self, connection: _Connection) -> None:
         self._open.discard(connection)
@@ -207,7 +217,7 @@ async def _connected_socket(host: str, port: int) -> socket.socket:
     closed meanwhile.
     """
     loop = asyncio.get_running_loop()
-    addresses = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    addresses = _interleaved(await resolve(host, port))
     failure = OSError(f"{host} has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
         sock = None
@@ -230,9 +240,9 @@ async def _connected_socket(host: str, port: int) -> socket.socket:
         del failure  # Its traceback holds this frame.
 
 
-def _interleaved(addresses: Iterable[_Address]) -> list[_Address]:
+def _interleaved(addresses: Iterable[Address]) -> list[Address]:
     """Return the addresses with IPv6 and IPv4 in turn (RFC 8305), since one of the two may lead nowhere."""
-    families: dict[int, list[_Address]] = {}
+    families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
     return [address for turn in zip_longest(*families.values()) for address in turn if address is not None]

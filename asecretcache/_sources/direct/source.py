@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from asecretcache._exceptions import ConfigurationError
+from asecretcache._process_events import before_snapshot
 from asecretcache._sources.client_source import ClientSource
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
-from asecretcache._sources.sdk.patches import abandon_client
 
 _logger: Final = logging.getLogger("asecretcache")
 
@@ -26,7 +25,7 @@ class DirectSource(ClientSource):
 
     With any other configuration it uses the SDK, as SecretsManagerSource does, and logs that once: a profile, a role to
     assume, web identity, a proxy, FIPS or dual-stack endpoints, a configuration or credentials file with settings. It
-    decides whenever it makes a client: for each event loop, and after a client was idle for 20 s.
+    decides for each event loop.
 
     Any task, loop or thread may use it. It needs httptools: ``pip install asecretcache[direct]``.
 
@@ -43,7 +42,7 @@ class DirectSource(ClientSource):
         self, *, region_name: str | None = None, endpoint_url: str | None = None, max_concurrency: int = 10
     ) -> None:
         factory = _ClientFactory(region_name, endpoint_url)
-        super().__init__(factory.open, factory.abandon, max_concurrency=max_concurrency)
+        super().__init__(factory, max_concurrency=max_concurrency)
 
 
 class _ClientFactory(SdkClientFactory):
@@ -69,7 +68,7 @@ class _ClientFactory(SdkClientFactory):
         settings = resolve_settings(**self._location)
         if not isinstance(settings, str):
             kept = self._kept.setdefault(settings.container, self._new_kept())
-            if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            if before_snapshot.is_ahead:
                 self._kept.clear()  # A snapshot must hold none.
             return self._direct_client(settings, kept)
         if not self._is_logged:
@@ -77,9 +76,38 @@ class _ClientFactory(SdkClientFactory):
             _logger.info("DirectSource uses the AWS SDK: %s", settings)
         return super().open()
 
+    def prepare(self) -> None:
+        """Make the TLS context, or prepare the SDK where the environment needs it."""
+        from asecretcache._sources.direct.environment import resolve_settings
+
+        settings = resolve_settings(**self._location)
+        if isinstance(settings, str):
+            super().prepare()
+        else:
+            self._direct_client(settings).prepare()
+
+    async def connect(self, client: Any) -> None:
+        """Open a connection for the first call."""
+        if isinstance(client, self._direct_client):
+            await client.connect()
+        else:
+            await super().connect(client)
+
+    def outdate(self, client: Any) -> None:
+        """Don't keep a client, nor its credentials, since they were refused."""
+        self._kept.clear()
+        super().outdate(client)
+
+    async def close_connections(self, client: Any) -> bool:
+        """Close the connections of a client, which opens new ones when it is used again."""
+        if isinstance(client, self._direct_client):
+            client.close_connections()
+            return True
+        return await super().close_connections(client)
+
     def abandon(self, client: Any, *, abort: bool) -> None:
         """Close the connections of a client whose loop doesn't run."""
         if isinstance(client, self._direct_client):
             client.abandon(abort=abort)
         else:
-            abandon_client(client, abort=abort)
+            super().abandon(client, abort=abort)

@@ -7,17 +7,15 @@ import os
 import ssl
 from typing import Final
 
-from asecretcache._sources.tls_context import verifying_context
+from asecretcache._sources.tls_context import Selection, tls_contexts
 
 # The roots of AWS's endpoints (https://www.amazontrust.com/repository/), as they are labelled in the bundles of certifi
 # and botocore.
 _AMAZON_LABELS: Final = (b"Amazon Root CA ", b"Starfield Services Root ")
-# About ten certificates. Parsing so few takes less time than starting a thread.
-_SMALL_BUNDLE: Final = 32 * 2**10
 
 
 class TLSContextProvider:
-    """Provides the TLS context of one client.
+    """Provides the TLS context of one client, which it shares with the others of the process.
 
     The SDK trusts AWS_CA_BUNDLE, else REQUESTS_CA_BUNDLE, else certifi's bundle, else botocore's; never the system's
     store or SSL_CERT_FILE. So does this class. Parsing a bundle of all public authorities takes longer than all the
@@ -32,8 +30,8 @@ class TLSContextProvider:
     def __init__(self, bundle: str | None, *, is_aws_endpoint: bool) -> None:
         self._bundle = bundle
         self._is_narrow = is_aws_endpoint and bundle is None
+        self._narrow: ssl.SSLContext | None = None
         self._lock = asyncio.Lock()
-        self._context: ssl.SSLContext | None = None
 
     async def context(self) -> ssl.SSLContext:
         """Return the context; the first caller makes it, in a thread if that takes long.
@@ -42,16 +40,17 @@ class TLSContextProvider:
             ConfigurationError: the bundle can't be read, or has no certificate.
         """
         async with self._lock:
-            if self._context is None:
-                path = self._bundle or default_bundle()
-                roots = _amazon_roots(path) if self._is_narrow else ""
-                if roots or _is_small(path):
-                    self._context = verifying_context(path, roots)
-                else:
-                    self._context = await asyncio.get_running_loop().run_in_executor(
-                        None, verifying_context, path, roots
-                    )
-            return self._context
+            context = await tls_contexts.get_soon(*self._wanted())
+            if self._is_narrow:
+                self._narrow = context
+            return context
+
+    def prepare(self) -> None:
+        """Make the context now; raise as ``context`` does."""
+        tls_contexts.get(*self._wanted())
+
+    def _wanted(self) -> tuple[str, Selection | None]:
+        return self._bundle or default_bundle(), _amazon_roots if self._is_narrow else None
 
     def widen(self, failed: ssl.SSLContext) -> bool:
         """After a certificate wasn't trusted: return whether the next context trusts more authorities than this one.
@@ -59,17 +58,9 @@ class TLSContextProvider:
         Args:
             failed: the context of the connection; several connections may fail at the same time.
         """
-        if self._is_narrow and self._context is failed:
-            self._is_narrow = False
-            self._context = None
-        return self._context is not failed
-
-
-def _is_small(path: str) -> bool:
-    """Whether a bundle is parsed in no time; also one that can't be read."""
-    try:
-        return os.path.getsize(path) <= _SMALL_BUNDLE
-    except OSError:
+        if failed is not self._narrow:
+            return False
+        self._is_narrow = False
         return True
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
+import time
+import weakref
+from collections.abc import MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any
+from typing import Any, Final
 
 from asecretcache._exceptions import ConfigurationError
+from asecretcache._init_phase import is_init, is_lambda
+from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
 from asecretcache._sources.sdk.credentials import KeptCredentials, adopt
-from asecretcache._sources.sdk.patches import SERVICE, patch_credentials, patch_loader
+from asecretcache._sources.sdk.patches import SERVICE, abandon_client, patch_credentials, patch_loader
 from asecretcache._sources.sdk.verified_client import create_client
-from asecretcache._sources.tls_context import UNVERIFIED
+from asecretcache._sources.threads import in_thread
+from asecretcache._sources.tls_context import UNVERIFIED, tls_contexts
 from asecretcache._version import __version__
+
+_logger: Final = logging.getLogger("asecretcache")
+_LATE: Final = (
+    "the AWS SDK was imported within an invocation, which took %.0f ms: make the SecretCache at the module's level, or "
+    "call prefetch_in_init() there, so that it is imported during INIT, which has more CPU"
+)
+# More than a process has loops at the same time would only be kept for nothing.
+_MAX_SPARES: Final = 4
+_READ_BY_SDK: Final = ("aws_", "boto", "requests_ca_bundle", "http_proxy", "https_proxy", "no_proxy", "home")
 
 
 class SdkClientFactory:
@@ -44,11 +58,58 @@ class SdkClientFactory:
         self._location = {"region_name": region_name, "endpoint_url": endpoint_url}
         self._loader: Any = None
         self._spare_sessions: list[Any] = []
+        # Clients whose loops have ended; without connections, nothing in them belongs to a loop. Making one takes as
+        # long as all the rest of a call on a new loop.
+        self._spare_clients: list[tuple[int, Any]] = []
+        self._made_in: MutableMapping[Any, int] = weakref.WeakKeyDictionary()
+        self._outdated: weakref.WeakSet[Any] = weakref.WeakSet()
         self._credentials = KeptCredentials()
+        after_fork.add(self._drop_spares)
+        before_snapshot.add(self._drop_spares)
 
     def open(self) -> AbstractAsyncContextManager[Any]:
-        """Return a context manager of a new client."""
-        return _DeferredContext(self._create)
+        """Return a context manager of a client that no other loop uses."""
+        return _BorrowedClient(self)
+
+    async def borrow(self) -> Any:
+        """Return a client that no loop uses, a new one if there is none."""
+        environment = _fingerprint()
+        # Not "while there is one": another thread may take it in between.
+        with suppress(IndexError):
+            while True:
+                made_in, client = self._spare_clients.pop()
+                if made_in == environment:
+                    return client
+        client = await (await self._create()).__aenter__()
+        self._made_in[client] = environment
+        return client
+
+    async def give_back(self, client: Any) -> None:
+        """Close the connections of a client, and keep it for the next loop."""
+        await self.close_connections(client)
+        if client not in self._outdated and not before_snapshot.is_ahead and len(self._spare_clients) < _MAX_SPARES:
+            self._spare_clients.append((self._made_in[client], client))
+
+    def outdate(self, client: Any) -> None:
+        """Don't keep a client, nor its credentials, since they were refused."""
+        self._outdated.add(client)
+        self._credentials.forget()
+
+    def _drop_spares(self) -> None:
+        self._spare_clients.clear()
+
+    async def connect(self, client: Any) -> None:
+        """Open a connection for the first call."""
+        await client._endpoint.http_session.connect(client.meta.endpoint_url)  # It is ours: see verified_client.
+
+    async def close_connections(self, client: Any) -> bool:
+        """Close the connections of a client, which opens new ones when it is used again."""
+        await client._endpoint.http_session.close()  # It is ours: see verified_client.
+        return True
+
+    def abandon(self, client: Any, *, abort: bool) -> None:
+        """Close the connections of a client whose loop doesn't run."""
+        abandon_client(client, abort=abort)
 
     def prepare(self) -> None:
         """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time.
@@ -57,6 +118,8 @@ class SdkClientFactory:
             ConfigurationError: this version of the SDK can't be used.
         """
         _check_version()
+        import asecretcache._sources.sdk.http_session  # noqa: F401  # it imports aiohttp
+
         if self._user_session is None:
             session = self._new_session()
             patch_loader(session.get_component("data_loader"))
@@ -69,14 +132,18 @@ class SdkClientFactory:
                 loader.load_data(name)
             for kind in ("service-2", "endpoint-rule-set-1"):
                 loader.load_service_model(SERVICE, kind)
+            if not self._is_plain():
+                tls_contexts.get(_bundle_of(session))
         self._loader = loader
 
     async def _create(self) -> Any:
         """Return the SDK's own context manager of a client."""
         if self._loader is None:
-            # Not by anyio, whose thread support takes some milliseconds to import. If this is cancelled, the thread
-            # goes on, and a later call finds its work done.
-            await asyncio.to_thread(self.prepare)
+            began, is_late = time.perf_counter(), is_lambda() and not is_init()
+            # If this is cancelled, the thread goes on, and a later call finds its work done.
+            await in_thread(self.prepare)
+            if is_late:
+                _logger.info(_LATE, (time.perf_counter() - began) * 1000)
         session = self._take_session() if self._user_session is None else self._user_session
         _check_bundle(session)
         arguments = {**self._location, "config": self._merged_config()}
@@ -84,6 +151,12 @@ class SdkClientFactory:
             return session.create_client(SERVICE, **arguments)
         await adopt(session)
         return create_client(session.create_client, SERVICE, **arguments)
+
+    def _is_plain(self) -> bool:
+        """Whether the endpoint has no TLS."""
+        names = ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL")
+        configured = next(filter(None, map(os.environ.get, names)), "")
+        return (self._location["endpoint_url"] or configured).startswith("http:")
 
     def _take_session(self) -> Any:
         # Not "if there is one": another thread may take it in between.
@@ -119,21 +192,26 @@ class SdkClientFactory:
         return merged
 
 
-class _DeferredContext:
-    """An async context manager that a coroutine makes.
+class _BorrowedClient:
+    """An async context manager of a client.
 
     It isn't a generator, because LoopClient wraps it into one: see ``_lifetime_of`` there.
     """
 
-    def __init__(self, create: Callable[[], Awaitable[Any]]) -> None:
-        self._create = create
+    def __init__(self, factory: SdkClientFactory) -> None:
+        self._factory = factory
 
     async def __aenter__(self) -> Any:
-        self._context = await self._create()
-        return await self._context.__aenter__()
+        self._client = await self._factory.borrow()
+        return self._client
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._context.__aexit__(*exc_info)
+        await self._factory.give_back(self._client)
+
+
+def _fingerprint() -> int:
+    """Return what changes with the variables that the SDK reads. Not the values themselves, which are keys."""
+    return hash(frozenset(item for item in os.environ.items() if item[0].lower().startswith(_READ_BY_SDK)))
 
 
 def new_session() -> Any:
@@ -158,6 +236,15 @@ def _check_version() -> None:
             f"aiobotocore {version} can mix up the sessions of concurrent calls: install a version before or after 3.8"
         )
         raise ConfigurationError(msg)
+
+
+def _bundle_of(session: Any) -> str:
+    """Return the path of the CA bundle that the SDK will use."""
+    from botocore.httpsession import get_cert_path
+
+    configured = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    path: str = get_cert_path(configured or True)
+    return path
 
 
 def _check_bundle(session: Any) -> None:

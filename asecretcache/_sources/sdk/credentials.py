@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import weakref
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
+from asecretcache._process_events import before_snapshot
 from asecretcache._sources.sdk.patches import patch_fetchers
 from asecretcache._sources.sdk.verified_client import create_client
 
@@ -26,12 +26,16 @@ class KeptCredentials:
     def __init__(self) -> None:
         self._kept: _Kept | None = None
 
+    def forget(self) -> None:
+        """Let the next client look for credentials."""
+        self._kept = None
+
     def attach(self, session: Any) -> None:
         """Let a session, which makes clients of one loop, use and keep them.
 
         A snapshot must hold none, so nothing is kept where one is taken.
         """
-        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        if before_snapshot.is_ahead:
             return
         find = session.get_credentials
 
@@ -40,6 +44,9 @@ class KeptCredentials:
             if found is None:
                 found = await find()
                 self._watch(found)
+            # A client outlives its loop, which may have died while it held the lock.
+            if isinstance(getattr(found, "_refresh_lock", None), asyncio.Lock):
+                found._refresh_lock = _LockOfLoop()
             return found
 
         session.get_credentials = get_credentials

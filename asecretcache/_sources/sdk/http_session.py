@@ -6,11 +6,11 @@ with the session token. Importing this module imports aiohttp and the SDK.
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiobotocore.awsrequest import AioAWSResponse
@@ -27,7 +27,15 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path, mask_proxy_u
 from yarl import URL
 
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._sources.tls_context import UNVERIFIED, check_context, trust, verifying_context
+from asecretcache._sources.sdk.connections import (
+    ConnectedError,
+    Connector,
+    ContextByHost,
+    Resolver,
+    abort_when_closed,
+    only_connect,
+)
+from asecretcache._sources.tls_context import UNVERIFIED, check_context, tls_contexts, trust, verifying_context
 
 
 class VerifyingSession:
@@ -47,7 +55,7 @@ class VerifyingSession:
         connector_args: arguments of aiohttp's TCPConnector.
 
     Attributes:
-        sessions: aiohttp's sessions by proxy, and whether the proxy has the endpoint's own name.
+        sessions: aiohttp's sessions by what decides on their connections.
 
     Raises:
         ConfigurationError: connections would not be verified.
@@ -67,7 +75,8 @@ class VerifyingSession:
     ) -> None:
         if not verify:
             raise ConfigurationError(UNVERIFIED)
-        self.sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
+        self.sessions: dict[_Route, aiohttp.ClientSession] = {}
+        self._lock = asyncio.Lock()
         self._bundle = get_cert_path(verify)
         self._client_cert = client_cert
         self._proxies = ProxyConfiguration(proxies, proxies_config)
@@ -83,9 +92,25 @@ class VerifyingSession:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections. Idempotent."""
+        """Close all connections; a later request opens new ones. Idempotent."""
         while self.sessions:
             await self.sessions.popitem()[1].close()
+
+    async def connect(self, url: str) -> None:
+        """Open a connection for a later request, and send nothing.
+
+        Raises:
+            Exception: there is no connection.
+        """
+        target, token = URL(url, encoded=True), only_connect.set(True)
+        try:
+            proxy = self._proxies.proxy_url_for(url)
+            with suppress(ConnectedError):
+                await (await self._session(target, proxy)).request(
+                    "GET", target, proxy=proxy, proxy_headers=self._proxies.proxy_headers_for(proxy) if proxy else None
+                )
+        finally:
+            only_connect.reset(token)
 
     async def send(self, request: Any) -> Any:
         """Send one of the SDK's requests; return the SDK's response, which has been read.
@@ -97,7 +122,8 @@ class VerifyingSession:
         url, proxy = request.url, self._proxies.proxy_url_for(request.url)
         try:
             target = URL(url, encoded=True)
-            response = await self._session(proxy, target.raw_host).request(
+            session = await self._session(target, proxy)
+            response = await session.request(
                 request.method,
                 target,
                 headers={name: _text(value) for name, value in request.headers.items()}
@@ -121,37 +147,68 @@ class VerifyingSession:
         # Outside of the except block, or the context would be shown, which quotes the password too.
         raise error
 
-    def _session(self, proxy: str | None, host: str | None) -> aiohttp.ClientSession:
-        has_same_host = proxy is not None and URL(proxy).raw_host == host
-        session = self.sessions.get((proxy, has_same_host))
-        if session is None:
-            arguments = self._connector_args.copy()
-            context = self._context(arguments.pop("ssl_context", None), proxy, has_same_host=has_same_host)
-            connector = aiohttp.TCPConnector(limit=self._limit, ssl=context, **arguments)
-            _abort_when_closed(connector)
-            session = self.sessions[proxy, has_same_host] = aiohttp.ClientSession(
-                connector=connector,
-                timeout=self._timeout,
-                skip_auto_headers={"Content-Type"},
-                auto_decompress=False,
-                # Proxies and credentials are the SDK's to find.
-                trust_env=False,
-            )
-        return session
+    async def _session(self, target: URL, proxy: str | None) -> aiohttp.ClientSession:
+        """Return the session for a target, by a proxy or directly; the first caller makes it."""
+        key = _Route(proxy, proxy is not None and URL(proxy).raw_host == target.raw_host, target.scheme == "https")
+        async with self._lock:
+            session = self.sessions.get(key)
+            if session is None:
+                session = self.sessions[key] = await self._new_session(key)
+            return session
 
-    def _context(self, given: ssl.SSLContext | None, proxy: str | None, *, has_same_host: bool) -> ssl.SSLContext:
-        """Return the context of all connections through a proxy, or of direct ones if it is None."""
-        endpoint = verifying_context(self._bundle) if given is None else check_context(given)
-        _load_client_certificate(endpoint, self._client_cert, "client_cert")
+    async def _new_session(self, route: _Route) -> aiohttp.ClientSession:
+        arguments = {"resolver": Resolver(), **self._connector_args}
+        given = arguments.pop("ssl_context", None)
+        context = await self._context(given, route)
+        connector = Connector(limit=self._limit, ssl=context, **arguments)
+        abort_when_closed(connector)
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            skip_auto_headers={"Content-Type"},
+            auto_decompress=False,
+            # Proxies and credentials are the SDK's to find.
+            trust_env=False,
+        )
+
+    async def _context(self, given: ssl.SSLContext | None, route: _Route) -> ssl.SSLContext | bool:
+        """Return the context of all connections of a route; True, aiohttp's own, where none of them has TLS."""
+        proxy = None if route.proxy is None else URL(route.proxy)
+        is_tls_proxy = proxy is not None and proxy.scheme == "https"
+        if not route.is_tls and not is_tls_proxy:
+            return True
+        endpoint = check_context(given) if given is not None else await self._trusting(self._client_cert, "client_cert")
         # Of one name, the two can't be told apart by it: then the proxy has to be trusted as the endpoint is.
-        if proxy is None or has_same_host or URL(proxy).scheme != "https":
+        if proxy is None or not is_tls_proxy or route.has_same_host:
             return endpoint
         settings = self._proxies.settings
-        to_proxy = verifying_context(self._bundle)
-        if settings.get("proxy_ca_bundle") is not None:
-            trust(to_proxy, settings["proxy_ca_bundle"])
-        _load_client_certificate(to_proxy, settings.get("proxy_client_cert"), "proxy_client_cert")
-        return _ContextByHost.of(endpoint, to_proxy, URL(proxy).raw_host)
+        certificate, bundle = settings.get("proxy_client_cert"), settings.get("proxy_ca_bundle")
+        to_proxy = await self._trusting(certificate, "proxy_client_cert", bundle)
+        return ContextByHost.of(endpoint, to_proxy, proxy.raw_host)
+
+    async def _trusting(self, certificate: Any, setting: str, bundle: str | None = None) -> ssl.SSLContext:
+        """Return a context: the process's, unless it has to trust another bundle besides, or to show a certificate."""
+        if certificate is None and bundle is None:
+            return await tls_contexts.get_soon(self._bundle)
+        context = verifying_context(self._bundle)
+        if bundle is not None:
+            trust(context, bundle)
+        _load_client_certificate(context, certificate, setting)
+        return context
+
+
+class _Route(NamedTuple):
+    """What decides on the connections of requests.
+
+    Attributes:
+        proxy: the proxy's URL; None for direct connections.
+        has_same_host: whether the proxy has the endpoint's own name.
+        is_tls: whether the endpoint has TLS.
+    """
+
+    proxy: str | None
+    has_same_host: bool
+    is_tls: bool
 
 
 class CredentialsSession:
@@ -170,37 +227,6 @@ class CredentialsSession:
         """Return a context manager of a session."""
         async with VerifyingSession(**self._arguments) as session:
             yield session
-
-
-class _ContextByHost(ssl.SSLContext):
-    """A context that uses one of two others, by the host: so a proxy's authorities vouch for the proxy alone.
-
-    aiohttp takes one context for both connections. It verifies nothing by itself, and each use checks the context that
-    it takes.
-    """
-
-    _endpoint: ssl.SSLContext
-    _to_proxy: ssl.SSLContext
-    _proxy_host: str | None
-
-    @classmethod
-    def of(cls, endpoint: ssl.SSLContext, to_proxy: ssl.SSLContext, proxy_host: str | None) -> Self:
-        context = cls(ssl.PROTOCOL_TLS_CLIENT)
-        context._endpoint, context._to_proxy, context._proxy_host = endpoint, to_proxy, proxy_host
-        return context
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002  # as the base class has it
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """Begin a connection with the context of its host."""
-        is_proxy = server_hostname == self._proxy_host
-        context = check_context(self._to_proxy if is_proxy else self._endpoint)
-        return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 def _text(value: str | bytes) -> str:
@@ -238,20 +264,3 @@ def _botocore_error(exc: Exception, request: Any, proxy: str | None) -> Exceptio
         case _:
             error = HTTPClientError(error=type(exc).__name__)
     return error
-
-
-def _abort_when_closed(connector: Any) -> None:
-    """Abort connections instead of closing them.
-
-    Otherwise asyncio waits up to 30 s for the peer's end of TLS. Most loops end before that, and their sockets would
-    stay open, with a warning, if the peer hangs or a gateway has forgotten it.
-    """
-    with suppress(AttributeError):  # A version of aiohttp that lacks it works too.
-        connector._factory = functools.partial(_make_protocol, connector._factory)
-
-
-def _make_protocol(create: Callable[[], Any]) -> Any:
-    protocol = create()
-    with suppress(AttributeError):
-        protocol.close = protocol.abort
-    return protocol

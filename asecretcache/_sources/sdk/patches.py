@@ -45,7 +45,7 @@ def patch_fetchers(providers: Any) -> None:
 
 
 def abandon_client(client: Any, *, abort: bool) -> None:
-    """Close the connections of a client of aiobotocore's whose loop doesn't run; see ``AbandonClient``.
+    """Close the connections of a client of aiobotocore's whose loop doesn't run; see ``ClientFactory``.
 
     They are taken from the client's HTTP sessions: closing a session with connections waits for a loop that doesn't
     run; closing one without them waits for nothing.

@@ -53,4 +53,29 @@ class SecretsManagerSource(ClientSource):
                 raise ConfigurationError("client_factory= must return an async context manager of a client when called")
             if any(other is not None for other in (session, region_name, endpoint_url, config)):
                 raise ConfigurationError("client_factory= must be given without the arguments that it replaces")
-        super().__init__(client_factory or sdk.open, abandon_client, max_concurrency=max_concurrency)
+        factory = sdk if client_factory is None else UsersClientFactory(client_factory)
+        super().__init__(factory, max_concurrency=max_concurrency)
+
+
+class UsersClientFactory:
+    """Makes clients by a function of the user's."""
+
+    def __init__(self, open_client: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self.open = open_client
+
+    def prepare(self) -> None:
+        """Do nothing: what the function needs is its own."""
+
+    async def connect(self, client: Any) -> None:
+        """Do nothing: how the client does it isn't known."""
+
+    def outdate(self, client: Any) -> None:
+        """Do nothing: no client is kept."""
+
+    async def close_connections(self, client: Any) -> bool:  # noqa: ARG002  # as ClientFactory has it
+        """Return False: how the client does it isn't known."""
+        return False
+
+    def abandon(self, client: Any, *, abort: bool) -> None:
+        """Close the connections of a client of aiobotocore's, if it is one."""
+        abandon_client(client, abort=abort)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
-import threading
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -16,7 +14,6 @@ from botocore.httpsession import DEFAULT_CA_BUNDLE, get_cert_path
 from asecretcache import ConfigurationError
 from asecretcache._sources.direct import tls
 from asecretcache._sources.direct.tls import TLSContextProvider, default_bundle
-from asecretcache._sources.tls_context import verifying_context
 
 
 def labelled(pem: bytes, label: str) -> str:
@@ -94,22 +91,6 @@ async def test_a_missing_bundle_is_an_error() -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"'nowhere\.pem' can't be read"):
             await provider.context()
-
-
-async def test_a_long_bundle_is_parsed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parsing it would block the loop; a short bundle takes less time than starting a thread."""
-    threads: list[str] = []
-
-    def noted(*arguments: Any) -> ssl.SSLContext:
-        threads.append(threading.current_thread().name)
-        return verifying_context(*arguments)
-
-    monkeypatch.setattr(tls, "verifying_context", noted)
-    await TLSContextProvider(None, is_aws_endpoint=True).context()
-    await TLSContextProvider(None, is_aws_endpoint=False).context()
-
-    assert threads[0] == "MainThread"
-    assert threads[1] != "MainThread"
 
 
 def test_the_default_bundle_is_the_sdks() -> None:

@@ -15,6 +15,7 @@ from botocore import exceptions as botocore_errors
 from botocore.awsrequest import AWSRequest
 
 from asecretcache import ConfigurationError
+from asecretcache._sources.sdk import connections, http_session
 from asecretcache._sources.sdk.http_session import CredentialsSession, VerifyingSession
 from raw_server import RawServer, http
 
@@ -248,7 +249,7 @@ async def test_without_these_attributes_connections_are_closed_as_before(
                 raise AttributeError
             return super().__getattribute__(name)
 
-    class Connector(aiohttp.TCPConnector):
+    class Connector(connections.Connector):
         def __getattribute__(self, name: str) -> Any:
             if name in missing:
                 missing.remove(name)
@@ -257,7 +258,7 @@ async def test_without_these_attributes_connections_are_closed_as_before(
                 return lambda: Protocol(self._loop)
             return super().__getattribute__(name)
 
-    monkeypatch.setattr(aiohttp, "TCPConnector", Connector)
+    monkeypatch.setattr(http_session, "Connector", Connector)
     for is_missing in (True, False):
         async with VerifyingSession() as session:
             assert (await session.send(request_to(raw_server.url))).status_code == 200

@@ -1,10 +1,10 @@
-"""The hook for the child of a fork."""
+"""What happens to the whole process: the methods that are called then."""
 
 from __future__ import annotations
 
 import gc
 
-from asecretcache._fork import after_fork, run_callbacks
+from asecretcache._process_events import ProcessEvent, after_fork
 from forks import in_child, needs_fork
 
 
@@ -36,49 +36,49 @@ class Freeing(Resettable):
 
 def test_methods_are_called_in_the_order_of_their_registration() -> None:
     """The first registered object is reset first."""
-    events: list[str] = []
+    event, events = ProcessEvent(), list[str]()
     first, second = Resettable(events, "first"), Resettable(events, "second")
-    after_fork(first.reset)
-    after_fork(second.reset)
+    event.add(first.reset)
+    event.add(second.reset)
 
-    run_callbacks()
+    event.happen()
 
     assert events == ["first", "second"]
 
 
 def test_an_object_has_one_callback() -> None:
     """A second method of an object replaces its first."""
-    events: list[str] = []
+    event, events = ProcessEvent(), list[str]()
     owner = Resettable(events)
-    after_fork(owner.reset)
-    after_fork(owner.reset_otherwise)
+    event.add(owner.reset)
+    event.add(owner.reset_otherwise)
 
-    run_callbacks()
+    event.happen()
 
     assert events == ["otherwise"]
 
 
 def test_a_registered_object_is_freed_and_not_called() -> None:
     """The registration keeps no object alive."""
-    events: list[str] = []
-    after_fork(Resettable(events).reset)
+    event, events = ProcessEvent(), list[str]()
+    event.add(Resettable(events).reset)
     gc.collect()
 
-    run_callbacks()
+    event.happen()
 
     assert events == []
 
 
 def test_a_callback_is_called_though_another_object_dies_meanwhile() -> None:
     """Freeing objects within a callback, as the garbage collector may, leaves no other callback out."""
-    events: list[str] = []
+    event, events = ProcessEvent(), list[str]()
     doomed = [Resettable(events, "doomed")]
     freeing, second = Freeing(events, doomed), Resettable(events, "second")
     for each in (doomed[0], freeing, second):
-        after_fork(each.reset)
+        event.add(each.reset)
     del each
 
-    run_callbacks()
+    event.happen()
 
     assert events[-2:] == ["freeing", "second"]
     assert not doomed
@@ -89,7 +89,7 @@ def test_the_callback_runs_in_the_child_alone() -> None:
     """After a fork the child calls it once and the parent doesn't."""
     events: list[str] = []
     owner = Resettable(events)
-    after_fork(owner.reset)
+    after_fork.add(owner.reset)
 
     assert in_child(lambda: events == ["reset"])
     assert in_child(lambda: events == ["reset"])

@@ -1,0 +1,78 @@
+"""asgi_lifespan: what an ASGI application does at its start and end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+
+from asecretcache._cache import SecretCache, live_caches
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._lambda.default import get_default_cache
+from asecretcache._lambda.loop import DRAIN_SECONDS
+from asecretcache._lambda.preparation import FAILED, check_arguments
+
+_logger: Final = logging.getLogger("asecretcache")
+
+#: What Starlette and FastAPI take: it may yield the state that requests see.
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+def asgi_lifespan(
+    lifespan: Lifespan | None = None,
+    /,
+    *,
+    prefetch: Sequence[str] = (),
+    cache: SecretCache | None = None,
+    required: bool = False,
+) -> Lifespan:
+    """Return a lifespan for an ASGI application: ``FastAPI(lifespan=asgi_lifespan(prefetch=["prod/db"]))``.
+
+    At the start the secrets are fetched, so that the first request finds them; without any, the source is prepared. At
+    the end the clients of this event loop are closed. Values stay: a server runs its lifespan once per worker, but
+    Mangum in each invocation, on a loop of its own. There the first one alone fetches.
+
+    Args:
+        lifespan: the application's own, which runs within this one and may use the secrets.
+        prefetch: references of secrets to fetch.
+        cache: where to; None for the default cache. Requests use it by its name, or after set_default_cache().
+        required: whether a failure ends the start, instead of being logged.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+        SecretErrorGroup: at the start, if it is required: with an error for each secret that failed.
+    """
+    if lifespan is not None and not callable(lifespan):
+        msg = f"asgi_lifespan takes a lifespan function, not {type(lifespan).__name__}"
+        raise ConfigurationError(f"{msg}; secrets are named by prefetch=['prod/db']")
+    references = check_arguments("asgi_lifespan", prefetch, cache)
+    is_done = False
+
+    @asynccontextmanager
+    async def run(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+        nonlocal is_done
+        if not is_done:
+            await _start(references, cache, required=required)
+            is_done = True
+        try:
+            if lifespan is None:
+                yield None
+            else:
+                async with lifespan(app) as state:
+                    yield state
+        finally:
+            for each in live_caches():
+                await each._loader.single_flight.drain(DRAIN_SECONDS)
+                await each._close_connections()
+
+    return run
+
+
+async def _start(references: list[str], cache: SecretCache | None, *, required: bool) -> None:
+    try:
+        await (get_default_cache() if cache is None else cache).prefetch(*references)
+    except SecretCacheError as exc:
+        if required:
+            raise
+        _logger.warning(FAILED, exc)
