@@ -50,10 +50,12 @@ async def in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments)
 
 async def resolve(host: str, port: int, family: int = socket.AF_UNSPEC) -> Sequence[Address]:
     """Return the addresses of a host; raise OSError if it has none."""
-    with suppress(socket.gaierror):
-        return _addresses(host, port, family, socket.AI_NUMERICHOST)  # It is an address itself.
-    return await in_thread(_addresses, host, port, family, 0)
+    for own_family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+        with suppress(OSError):
+            socket.inet_pton(own_family, host)  # It is an address itself.
+            return [(own_family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, *rest))]
+    return await in_thread(_addresses, host, port, family)
 
 
-def _addresses(host: str, port: int, family: int, flags: int) -> Sequence[Address]:
-    return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
+def _addresses(host: str, port: int, family: int) -> Sequence[Address]:
+    return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
