@@ -14,7 +14,7 @@ from typing import Any, Final
 from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._init_phase import is_lambda
+from asecretcache._init_phase import is_init, is_lambda
 from asecretcache._lambda.default import get_default_cache
 from asecretcache._lambda.loop import invocations
 from asecretcache._loops import run_on_new_loop
@@ -150,7 +150,9 @@ def prefetch_in_init(*references: str, cache: SecretCache | None = None) -> None
     Raises:
         ConfigurationError: a reference or the cache is wrong.
     """
-    Preparation(check_arguments("async_handler", references, cache), cache, run_on_new_loop).begin()
+    preparation = Preparation(check_arguments("prefetch_in_init", references, cache), cache, run_on_new_loop)
+    if is_init():
+        preparation.begin()
 
 
 def is_another_handler(function: Any) -> bool:

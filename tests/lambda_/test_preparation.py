@@ -27,6 +27,7 @@ from asecretcache import (
     bootstrap,
     get_default_cache,
     get_secret,
+    prefetch_in_init,
     set_default_cache,
 )
 from asecretcache._cache import live_caches
@@ -462,3 +463,130 @@ class Nameless:
     """An object that is a handler."""
 
     async def __call__(self, event: object, context: object) -> None: ...
+
+
+class PreparedSource(WarmSource):
+    """A source that notes when it was prepared without a loop."""
+
+    prepared = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
+        if self.raises is not None:
+            raise self.raises()
+
+
+@pytest.fixture
+def importing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lambda_init: None) -> Callable[[str], ModuleType]:
+    """Imports a text as the function's module, as Lambda's runtime does during INIT."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("_X_AMZN_TRACE_ID", raising=False)
+
+    def load(text: str) -> ModuleType:
+        name = f"function_of_{tmp_path.name}"
+        (tmp_path / f"{name}.py").write_text(f"from {__name__} import *\n{text}", encoding="utf-8")
+        return importlib.import_module(name)
+
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[PreparedSource.__module__])
+    return load
+
+
+def test_a_cache_that_is_made_during_init_prepares_its_source(importing: Callable[[str], ModuleType]) -> None:
+    """Whatever will run its coroutines; a cache that is made later prepares nothing."""
+    module = importing("cache = SecretCache(source := PreparedSource())")
+    assert (module.source.prepared, module.source.warmed) == (1, 0)
+
+    later = PreparedSource()
+    SecretCache(later)
+    assert later.prepared == 0
+
+
+def test_a_source_that_cannot_be_prepared_does_not_fail_init(
+    importing: Callable[[str], ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first fetch meets what is wrong."""
+    importing(
+        "PreparedSource.raises = staticmethod(lambda: ConfigurationError('a mistake'))\ncache = SecretCache(PreparedSource())"
+    )
+    PreparedSource.raises = None
+
+    assert caplog.messages == ["the source could not be prepared; the first fetch will do it: a mistake"]
+
+
+def test_a_line_of_the_module_prefetches(
+    importing: Callable[[str], ModuleType], source: InMemorySource, default: SecretCache
+) -> None:
+    """It needs no loop, and leaves none as the current one."""
+    importing(f"prefetch_in_init({NAME!r}, 'prod/db:password')")
+
+    assert {call.secret_id for call in source.calls} == {NAME, "prod/db"}
+    assert default.peek(NAME)
+    assert asyncio.run(get_secret("prod/db:password")) == "hunter2"
+    assert len(source.calls) == 2
+
+
+def test_a_line_of_the_module_does_nothing_elsewhere(source: InMemorySource) -> None:
+    """Neither where Lambda's runtime isn't, nor in an invocation."""
+    prefetch_in_init(NAME)
+
+    assert not source.calls
+
+
+def test_a_line_of_the_module_prefetches_after_a_restore(
+    importing: Callable[[str], ModuleType],
+    source: InMemorySource,
+    hooks: tuple[list[Any], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A snapshot holds no values."""
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    importing(f"prefetch_in_init({NAME!r})")
+    assert not source.calls
+    for hook in hooks[0] + hooks[1]:
+        hook()
+
+    assert len(source.calls) == 1
+
+
+def test_a_line_of_the_module_takes_a_cache(importing: Callable[[str], ModuleType]) -> None:
+    """Without references its source is prepared, on a loop for the moment."""
+    module = importing("cache = SecretCache(source := WarmSource())\nprefetch_in_init(cache=cache)")
+
+    assert module.source.warmed == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(((5,), {}), "int"), (((), {"cache": 5}), "cache must be a SecretCache")]
+)
+def test_a_line_of_the_module_checks_its_arguments(arguments: Any, says: str) -> None:
+    """Everywhere, so that a mistake shows on the developer's machine."""
+    with pytest.raises(ConfigurationError, match=says):
+        prefetch_in_init(*arguments[0], **arguments[1])
+
+
+@pytest.mark.parametrize("ttl", [None, 3600.0])
+def test_a_cache_without_a_handler_drops_its_values_before_a_snapshot(
+    hooks: tuple[list[Any], list[Any]], monkeypatch: pytest.MonkeyPatch, ttl: float | None
+) -> None:
+    """The hook is the cache's: a plain handler, or Mangum, may have fetched during INIT."""
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    source = InMemorySource({NAME: "at publish time"})
+    caches = [SecretCache(source, ttl=ttl), SecretCache(source)]
+    for cache in caches:
+        asyncio.run(cache.get_secret(NAME))
+    assert len(hooks[0]) == 1, "one hook for all"
+    hooks[0][0]()
+    source.rotate(NAME, "now")
+
+    assert [cache.peek(NAME) for cache in caches] == [None, None]
+    assert asyncio.run(caches[0].get_secret(NAME)) == "now"
+
+
+def test_elsewhere_nothing_is_hooked(hooks: tuple[list[Any], list[Any]]) -> None:
+    """A server takes no snapshot."""
+    SecretCache(InMemorySource())
+
+    @async_handler
+    async def handler(event: int, context: object) -> None: ...
+
+    assert hooks == ([], [])

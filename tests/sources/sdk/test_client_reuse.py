@@ -1,0 +1,262 @@
+"""Clients of the SDK are used again by the next loop; when they aren't; and connections before the first call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiobotocore.session import AioSession
+
+from asecretcache import CredentialsError, DirectSource, SecretsManagerSource
+from asecretcache._process_events import after_fork, before_snapshot
+from asecretcache._sources.sdk.client_factory import SdkClientFactory
+from asecretcache.testing import ManualClock
+from raw_server import RawServer
+from source_helpers import CANARY, SourceClass, fetch_error, fetch_value, refusal
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The services of all clients that the SDK makes."""
+    services: list[str] = []
+    create_client = AioSession.create_client
+
+    def noted(session: AioSession, service: str, **arguments: Any) -> Any:
+        services.append(service)
+        return create_client(session, service, **arguments)
+
+    monkeypatch.setattr(AioSession, "create_client", noted)
+    return services
+
+
+def test_a_loop_per_invocation_makes_one_client(aws_raw: RawServer, made: list[str]) -> None:
+    """The next loop uses it, with connections of its own."""
+    source = SecretsManagerSource()
+
+    assert [asyncio.run(fetch_value(source)) for _ in range(5)] == ["the value"] * 5
+
+    assert len(made) == 1
+    assert aws_raw.connections == 5
+
+
+def test_loops_at_the_same_time_have_a_client_each(aws_raw: RawServer, made: list[str]) -> None:
+    """A client belongs to one loop while that loop is there."""
+    source = SecretsManagerSource()
+    aws_raw.let_go.clear()
+    threads = [threading.Thread(target=lambda: asyncio.run(fetch_value(source))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(aws_raw.requests) < 2:
+        aws_raw.arrived.wait(0.01)
+    aws_raw.let_go.set()
+    for thread in threads:
+        thread.join()
+    asyncio.run(fetch_value(source))
+
+    assert len(made) == 2
+
+
+def test_another_environment_gets_another_client(
+    aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
+) -> None:
+    """What the SDK reads may have changed; other variables don't matter."""
+    source = SecretsManagerSource()
+    counts = []
+    for variable in ("FIRST", "OTHER", "AWS_ACCESS_KEY_ID", "AWS_SDK_UA_APP_ID", "no_proxy"):
+        credentials.setenv(variable, "x")
+        asyncio.run(fetch_value(source))
+        counts.append(len(made))
+
+    assert counts == [1, 1, 2, 3, 4]
+
+
+def test_an_idle_client_stays_and_its_connections_go(
+    aws_raw: RawServer, made: list[str], client_clock: ManualClock, any_source: SourceClass
+) -> None:
+    """A gateway may have dropped them."""
+    source = any_source()
+
+    async def use() -> None:
+        await fetch_value(source)
+        await fetch_value(source)
+        client_clock.advance(21)
+        await fetch_value(source)
+        await source.aclose()
+
+    asyncio.run(use())
+
+    assert len(made) == (any_source is SecretsManagerSource)
+    assert aws_raw.connections == 2
+
+
+def test_a_client_whose_credentials_were_refused_is_replaced(aws_raw: RawServer, made: list[str]) -> None:
+    """The next one looks for credentials in the files again; as long as calls of it run, it stays."""
+    source = SecretsManagerSource()
+
+    async def use() -> None:
+        await fetch_value(source)
+        good = aws_raw.bytes
+        aws_raw.bytes = refusal("ExpiredTokenException")
+        with suppress(CredentialsError):
+            await fetch_value(source)
+        aws_raw.bytes = good
+        assert await fetch_value(source) == "the value"
+
+    asyncio.run(use())
+    asyncio.run(fetch_value(source))
+
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("event", [after_fork, before_snapshot])
+def test_a_fork_and_a_snapshot_leave_no_client(aws_raw: RawServer, made: list[str], event: Any) -> None:
+    """A client has locks that a thread may hold, and keys."""
+    source = SecretsManagerSource()
+    asyncio.run(fetch_value(source))
+
+    event.happen()
+    before_snapshot.is_over = False
+
+    asyncio.run(fetch_value(source))
+    assert len(made) == 2
+
+
+def test_after_the_snapshot_clients_are_kept(
+    aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
+) -> None:
+    """Before it none is, since a snapshot must hold no keys."""
+    credentials.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    source = SecretsManagerSource()
+    counts = []
+    for _ in range(2):
+        for _ in range(2):
+            asyncio.run(fetch_value(source))
+        counts.append(len(made))
+        before_snapshot.happen()
+    before_snapshot.is_over = False
+
+    assert counts == [2, 3]
+
+
+def test_no_more_clients_are_kept_than_loops_are_likely(aws_raw: RawServer, made: list[str]) -> None:
+    """Of six loops at the same time, four clients stay."""
+    factory = SdkClientFactory(None, None, None, None)
+
+    async def at_once(count: int) -> None:
+        clients = [factory.open() for _ in range(count)]
+        for each in clients:
+            await each.__aenter__()
+        for each in clients:
+            await each.__aexit__(None, None, None)
+
+    asyncio.run(at_once(6))
+    asyncio.run(at_once(6))
+
+    assert len(made) == 8
+
+
+def test_the_environment_is_not_kept_in_plain_text(aws_raw: RawServer, credentials: pytest.MonkeyPatch) -> None:
+    """What tells that it has changed is a number."""
+    credentials.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    factory = SdkClientFactory(None, None, None, None)
+
+    async def use() -> None:
+        async with factory.open():
+            pass
+
+    asyncio.run(use())
+
+    assert CANARY not in repr(vars(factory))
+
+
+# Before the first call
+
+
+def test_a_source_is_prepared_without_a_loop(aws_raw: RawServer, made: list[str], any_source: SourceClass) -> None:
+    """The client that was made then serves the first fetch; nothing is connected, and no loop stays open."""
+    source = any_source()
+    source.prepare()
+    assert len(made) == (any_source is SecretsManagerSource)
+    assert aws_raw.connections == 0
+
+    assert asyncio.run(fetch_value(source)) == "the value"
+    assert len(made) == (any_source is SecretsManagerSource)
+
+
+async def test_inside_a_loop_no_client_is_prepared(aws_raw: RawServer, made: list[str]) -> None:
+    """As where a server imports the application; the rest is."""
+    source = SecretsManagerSource()
+    source.prepare()
+
+    assert made == []
+    assert await fetch_value(source) == "the value"
+    await source.aclose()
+
+
+def test_before_a_snapshot_no_client_is_prepared(
+    aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
+) -> None:
+    """It would hold keys."""
+    credentials.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    SecretsManagerSource().prepare()
+
+    assert made == []
+
+
+def test_a_direct_source_prepares_the_sdk_where_it_is_needed(
+    aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
+) -> None:
+    """It decides as it does for a fetch."""
+    credentials.setenv("AWS_SDK_UA_APP_ID", "app")
+    DirectSource().prepare()
+
+    assert made == ["secretsmanager"]
+
+
+@pytest.mark.parametrize("needs_sdk", [False, True])
+async def test_warm_connects(
+    aws_raw: RawServer, any_source: SourceClass, credentials: pytest.MonkeyPatch, needs_sdk: bool
+) -> None:
+    """The first fetch uses the connection; nothing was sent before."""
+    if needs_sdk:
+        credentials.setenv("AWS_SDK_UA_APP_ID", "app")
+    source = any_source()
+    await source.warm()
+    await asyncio.to_thread(aws_raw.wait_for_open, 1)
+    assert aws_raw.requests == []
+
+    assert await fetch_value(source) == "the value"
+    assert aws_raw.connections == 1
+    await source.aclose()
+
+
+async def test_warm_succeeds_without_a_connection(aws_raw: RawServer, any_source: SourceClass) -> None:
+    """The first fetch tells why there is none."""
+    source = any_source(endpoint_url="http://127.0.0.1:1")
+    await source.warm()
+
+    assert "Secrets Manager" in str(await fetch_error(source))
+
+
+def test_an_import_within_an_invocation_is_told(
+    aws_raw: RawServer, credentials: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, with the time that it took and the remedy; not where it was prepared, and not elsewhere than in Lambda."""
+    caplog.set_level(logging.INFO, "asecretcache")
+    asyncio.run(fetch_value(SecretsManagerSource()))
+    credentials.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+    prepared, late = SecretsManagerSource(), SecretsManagerSource()
+    prepared.prepare()
+    asyncio.run(fetch_value(prepared))
+    assert caplog.messages == []
+
+    for _ in range(2):
+        asyncio.run(fetch_value(late))
+
+    (message,) = caplog.messages
+    assert message.startswith("the AWS SDK was imported within an invocation, which took ")
+    assert "make the SecretCache at the module's level, or call prefetch_in_init() there" in message
