@@ -35,8 +35,7 @@ class Deadline:
 
     def end_by(self, other: Deadline) -> None:
         """End no later than another one."""
-        if self.at is not None:
-            self.at = min(self.at, self.clock() + other.left())
+        self.at = self.clock() + min(self.left(), other.left())
 
     def left(self) -> float:
         """Return the seconds until then, at least 0; infinity once it is over."""

@@ -435,6 +435,29 @@ async def create(event, context):
     assert [call.secret_id for call in source.calls] == ["prod/api"]
 
 
+@pytest.mark.usefixtures("lambda_init")
+def test_a_synchronous_handler_beside_the_configured_one_waits(
+    source: InMemorySource, load: Callable[..., ModuleType]
+) -> None:
+    """It is the handler of another Lambda function, and prefetches when it is called."""
+    text = """
+from asecretcache import async_handler, sync_handler
+
+@sync_handler(prefetch=["prod/db"])
+def another(event, context):
+    return 1
+
+@async_handler(prefetch=["prod/api"])
+async def create(event, context):
+    return 2
+"""
+    module = load(text, "functions.create")
+    assert [call.secret_id for call in source.calls] == ["prod/api"]
+
+    assert module.another(None, None) == 1
+    assert [call.secret_id for call in source.calls] == ["prod/api", "prod/db"]
+
+
 @pytest.mark.parametrize("is_snapshot", [False, True])
 @pytest.mark.usefixtures("lambda_init")
 def test_all_handlers_together_have_five_seconds(
@@ -472,8 +495,6 @@ class PreparedSource(WarmSource):
 
     def prepare(self) -> None:
         self.prepared += 1
-        if self.raises is not None:
-            raise self.raises()
 
 
 @pytest.fixture
@@ -506,9 +527,11 @@ def test_a_source_that_cannot_be_prepared_does_not_fail_init(
 ) -> None:
     """The first fetch meets what is wrong."""
     importing(
-        "PreparedSource.raises = staticmethod(lambda: ConfigurationError('a mistake'))\ncache = SecretCache(PreparedSource())"
+        "class Failing(PreparedSource):\n"
+        "    def prepare(self) -> None:\n"
+        "        raise ConfigurationError('a mistake')\n"
+        "cache = SecretCache(Failing())"
     )
-    PreparedSource.raises = None
 
     assert caplog.messages == ["the source could not be prepared; the first fetch will do it: a mistake"]
 

@@ -113,6 +113,67 @@ async def test_a_client_in_use_outlives_aclose() -> None:
     assert client.closed == 1
 
 
+class Droppable(Factory):
+    """Clients whose connections can be closed, unless that fails."""
+
+    def __init__(self, open_client: OpenClient, *, fails: bool = False) -> None:
+        super().__init__(open_client, Abandoned())
+        self.dropped = 0
+        self.fails = fails
+
+    async def close_connections(self, client: Any) -> bool:
+        self.dropped += 1
+        if self.fails:
+            raise OSError
+        return True
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_idle_clients_connections_are_closed(client_clock: ManualClock, fails: bool) -> None:
+    """The client stays, unless that fails."""
+    client = FakeClient()
+    factory = Droppable(client, fails=fails)
+    clients = LoopClients(factory, 1)
+    for idle in (0, 20, 21, 1):
+        client_clock.advance(idle)
+        await use(clients)
+
+    assert factory.dropped == 1
+    assert client.opened == 1 + fails
+    await clients.aclose()
+
+
+async def test_an_outdated_client_is_replaced_when_nobody_uses_it() -> None:
+    """Until then callers share it."""
+    client = FakeClient()
+    clients = clients_of(client)
+    loop_client = clients.for_running_loop()
+    await loop_client.acquire()
+    loop_client.outdate()
+    await use(clients)
+    assert client.opened == 1
+    loop_client.release()
+    await use(clients)
+    await use(clients)
+
+    assert (client.opened, client.closed) == (2, 1)
+    await clients.aclose()
+
+
+async def test_this_loops_client_can_be_closed() -> None:
+    """The next caller opens another one; without a client there is nothing to do."""
+    client = FakeClient()
+    clients = clients_of(client)
+    await clients.close_this_loops()
+    await use(clients)
+    await clients.close_this_loops()
+    assert client.closed == 1
+    await use(clients)
+    await clients.aclose()
+
+    assert (client.opened, client.closed) == (2, 2)
+
+
 async def test_a_client_in_use_is_not_replaced(client_clock: ManualClock) -> None:
     """However old it is, a client with a user stays, and other callers share it."""
     client = FakeClient()

@@ -16,7 +16,7 @@ from asecretcache._exceptions import ConfigurationError
 from asecretcache._init_phase import is_init, is_lambda
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
-from asecretcache._sources.sdk.credentials import KeptCredentials, adopt
+from asecretcache._sources.sdk.credentials import adopt, share_over_loops
 from asecretcache._sources.sdk.patches import SERVICE, abandon_client, patch_credentials, patch_loader
 from asecretcache._sources.sdk.verified_client import create_client
 from asecretcache._sources.threads import in_thread
@@ -36,8 +36,8 @@ _READ_BY_SDK: Final = ("aws_", "boto", "requests_ca_bundle", "http_proxy", "http
 class SdkClientFactory:
     """Makes clients of the SDK.
 
-    Unless the user gives a session, each client has a session of its own: credentials that are being refreshed hold a
-    lock of their loop, which a loop that dies never releases. Temporary credentials are kept for the next session.
+    Unless the user gives a session, each client has a session of its own. A client is used by one loop at a time, and
+    kept for the next one with its credentials: getting those may take a call, which fails at times.
 
     Args:
         session: an ``aioboto3.Session``, an ``aiobotocore.session.AioSession`` or None. Its clients for others stay as
@@ -63,7 +63,6 @@ class SdkClientFactory:
         self._spare_clients: list[tuple[int, Any]] = []
         self._made_in: MutableMapping[Any, int] = weakref.WeakKeyDictionary()
         self._outdated: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._credentials = KeptCredentials()
         after_fork.add(self._drop_spares)
         before_snapshot.add(self._drop_spares)
 
@@ -91,9 +90,8 @@ class SdkClientFactory:
             self._spare_clients.append((self._made_in[client], client))
 
     def outdate(self, client: Any) -> None:
-        """Don't keep a client, nor its credentials, since they were refused."""
+        """Don't keep a client: its credentials were refused."""
         self._outdated.add(client)
-        self._credentials.forget()
 
     def _drop_spares(self) -> None:
         self._spare_clients.clear()
@@ -121,7 +119,7 @@ class SdkClientFactory:
         import asecretcache._sources.sdk.http_session  # noqa: F401  # it imports aiohttp
 
         if self._user_session is None:
-            session = self._new_session()
+            session = new_session()
             patch_loader(session.get_component("data_loader"))
             self._spare_sessions.append(session)
         else:
@@ -162,13 +160,8 @@ class SdkClientFactory:
         # Not "if there is one": another thread may take it in between.
         with suppress(IndexError):
             return self._spare_sessions.pop()
-        session = self._new_session()
-        session.register_component("data_loader", self._loader)
-        return session
-
-    def _new_session(self) -> Any:
         session = new_session()
-        self._credentials.attach(session)
+        session.register_component("data_loader", self._loader)
         return session
 
     def _merged_config(self) -> Any:
@@ -224,6 +217,7 @@ def new_session() -> Any:
     session = AioSession()
     session.create_client = functools.partial(create_client, session.create_client)
     patch_credentials(session)
+    share_over_loops(session)
     return session
 
 

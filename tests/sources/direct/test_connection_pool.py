@@ -261,14 +261,14 @@ def full() -> Iterator[Origin]:
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """Let every name have these addresses. uvloop asks the system by itself."""
+    """Let every name have these addresses."""
 
-    def getaddrinfo(_: object, port: int, *args: object, **kwargs: object) -> list[Any]:
+    async def resolve(_: object, port: int) -> list[Any]:
         kinds = [socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts]
         found = [(host, port, 0, 0)[: 4 if ":" in host else 2] for host in hosts]
         return [(kind, socket.SOCK_STREAM, 6, "", address) for kind, address in zip(kinds, found, strict=True)]
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(connection_pool, "resolve", resolve)
 
 
 async def test_a_server_that_accepts_no_connection_is_given_up(full: Origin, clock: ManualClock) -> None:

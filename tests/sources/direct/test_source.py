@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from asecretcache import ConfigurationError, CredentialsError, DirectSource, SecretsManagerSource
-from asecretcache.testing import ManualClock
+from asecretcache._sources import tls_context
+from asecretcache._sources.tls_context import tls_contexts
 from container_endpoint import container_response
 from raw_server import RawServer, http
 from source_helpers import NAME, assert_quiet, fetch_error, fetch_value
@@ -174,3 +175,14 @@ async def test_a_token_that_no_header_can_have_is_not_shown(
     assert "the call failed on this side" in str(error)
     assert error.__cause__ is error.__context__ is None
     assert aws_raw.requests == []
+
+
+async def test_the_tls_context_is_prepared(tls_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before there is a loop; the first fetch makes no other one."""
+    tls_contexts.clear()
+    source = DirectSource()
+    source.prepare()
+    monkeypatch.setattr(tls_context, "verifying_context", None)
+
+    assert await fetch_value(source) == "the value"
+    await source.aclose()
