@@ -15,6 +15,7 @@ import pytest
 from asecretcache import ConfigurationError, CredentialsError, DirectSource, SecretsManagerSource
 from asecretcache._sources import tls_context
 from asecretcache._sources.tls_context import tls_contexts
+from asecretcache.testing import ManualClock
 from container_endpoint import container_response
 from raw_server import RawServer, http
 from source_helpers import NAME, assert_quiet, fetch_error, fetch_value
