@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
+from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._lambda.deadline import deadline
 from asecretcache._lambda.default import get_default_cache
 from asecretcache._lambda.loop import DRAIN_SECONDS
 from asecretcache._lambda.preparation import FAILED, check_arguments
 
 _logger: Final = logging.getLogger("asecretcache")
 
+State = TypeVar("State")
 #: What Starlette and FastAPI take: it may yield the state that requests see.
-Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+Lifespan = Callable[[Any], AbstractAsyncContextManager[State]]
 
 
+@overload
 def asgi_lifespan(
-    lifespan: Lifespan | None = None,
+    *, prefetch: Sequence[str] = (), cache: SecretCache | None = None, required: bool = False
+) -> Lifespan[None]: ...
+@overload
+def asgi_lifespan(
+    lifespan: Lifespan[State],
     /,
     *,
     prefetch: Sequence[str] = (),
     cache: SecretCache | None = None,
     required: bool = False,
-) -> Lifespan:
+) -> Lifespan[State]: ...
+def asgi_lifespan(
+    lifespan: Lifespan[Any] | None = None,
+    /,
+    *,
+    prefetch: Sequence[str] = (),
+    cache: SecretCache | None = None,
+    required: bool = False,
+) -> Lifespan[Any]:
     """Return a lifespan for an ASGI application: ``FastAPI(lifespan=asgi_lifespan(prefetch=["prod/db"]))``.
 
     At the start the secrets are fetched, so that the first request finds them; without any, the source is prepared. At
@@ -50,7 +67,7 @@ def asgi_lifespan(
     is_done = False
 
     @asynccontextmanager
-    async def run(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+    async def run(app: Any) -> AsyncIterator[Any]:
         nonlocal is_done
         if not is_done:
             await _start(references, cache, required=required)
@@ -63,15 +80,18 @@ def asgi_lifespan(
                     yield state
         finally:
             for each in live_caches():
-                await each._loader.single_flight.drain(DRAIN_SECONDS)
+                await each._loader.single_flight.drain(time_left(DRAIN_SECONDS))
                 await each._close_connections()
 
     return run
 
 
 async def _start(references: list[str], cache: SecretCache | None, *, required: bool) -> None:
+    left = time_left(math.inf)
     try:
-        await (get_default_cache() if cache is None else cache).prefetch(*references)
+        # In an invocation leave the requests as much time again.
+        with deadline(None if left == math.inf else left / 2):
+            await (get_default_cache() if cache is None else cache).prefetch(*references)
     except SecretCacheError as exc:
         if required:
             raise

@@ -24,9 +24,9 @@ _TRANSIENT_CODES: Final = ("RequestTimeout", "RequestTimeoutException", "PriorRe
 _TRANSIENT_STATUSES: Final = (500, 502, 503, 504)
 
 ATTEMPTS: Final = 3
-# An attempt gets at most a third of a fetch's time, so that three attempts and their back-off can fit into it.
-_CONNECT_TIMEOUT: Final = 2.0
-_READ_TIMEOUT: Final = 3.0
+#: Seconds to connect, and for each wait for the response. An attempt gets at most a third of a fetch's time, so that
+#: three attempts and their back-off can fit into it.
+LONGEST_TIMEOUTS: Final = (2.0, 3.0)
 _MAX_BACKOFF: Final = 20.0
 
 _QUOTA: Final = 500
@@ -38,7 +38,8 @@ def attempt_timeouts() -> tuple[float, float]:
     """Return the seconds in which an attempt of the current fetch must connect, and for each wait for the response."""
     timeout = current_fetch_timeout.get()
     third = float("inf") if timeout is None else timeout.seconds / ATTEMPTS
-    return min(_CONNECT_TIMEOUT, third), min(_READ_TIMEOUT, third)
+    connect_timeout, read_timeout = LONGEST_TIMEOUTS
+    return min(connect_timeout, third), min(read_timeout, third)
 
 
 class RetryQuota:

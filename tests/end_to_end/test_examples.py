@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from lambda_local import LambdaEnvironment
 
+from http_event import REQUEST
 from moto_server import MotoServer
 
+HANDLERS = Path(__file__).parent / "lambda_handlers"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 INVOKE = """
@@ -78,53 +82,67 @@ def test_a_wrong_input_is_a_clear_error(moto: MotoServer, monkeypatch: pytest.Mo
     assert "ConfigurationError: no secret is named: set the environment variable SECRET_ID" in ended.stderr
 
 
-def test_a_server_answers_503_while_secrets_are_unavailable() -> None:
-    """Of one secret or of several; what has to be mended is an error of the server."""
-    script = """
+SERVE_DOWN = """
 import asyncio, httpx
 from asecretcache import SecretAccessDeniedError, SecretCache, SecretErrorGroup, SecretUnavailableError
+from asecretcache import set_default_cache
 from asecretcache.testing import InMemorySource
 from fastapi_lifespan import app
 
 async def main():
     source = InMemorySource()
-    app.state.secrets = SecretCache(source)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://example") as client:
-        down = SecretUnavailableError("down")
-        for error in down, SecretErrorGroup("two", [down, down]), SecretAccessDeniedError("no"):
-            source.fail(error)
-            response = await client.get("/")
-            print(response.status_code, response.headers.get("retry-after"))
+    set_default_cache(SecretCache(source))
+    source.fail(SecretUnavailableError("down"))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://example") as client:
+            down = SecretUnavailableError("down")
+            for error in down, SecretErrorGroup("two", [down, down]), SecretAccessDeniedError("no"):
+                source.fail(error)
+                response = await client.get("/")
+                print(response.status_code, response.headers.get("retry-after"))
 
 asyncio.run(main())
 """
-    assert run(script) == ["503 5", "503 5", "500 None"]
+
+
+def test_a_server_starts_and_answers_503_while_secrets_are_unavailable() -> None:
+    """Of one secret or of several; what has to be mended is an error of the server."""
+    command = [sys.executable, "-W", "error", "-c", SERVE_DOWN]
+    ended = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=True)
+
+    assert ended.stdout.splitlines() == ["503 5", "503 5", "500 None"]
+    assert ended.stderr.startswith("prefetch failed; the handler will fetch what it needs: ")
 
 
 @pytest.mark.parametrize(
-    ("error", "ended"), [("SecretUnavailableError", "503"), ("SecretAccessDeniedError", "no start")]
+    ("handler", "folder"),
+    [
+        ("fastapi_mangum.lambda_handler", EXAMPLES),
+        ("powertools_handler.lambda_handler", EXAMPLES),
+        ("lifespan_behind_mangum.lambda_handler", HANDLERS),
+    ],
 )
-def test_a_server_starts_while_secrets_are_unavailable(error: str, ended: str) -> None:
-    """It answers 503 then; what has to be mended ends its start."""
-    script = f"""
-import asyncio, httpx, fastapi_lifespan
-from asecretcache import SecretAccessDeniedError, SecretCache, SecretErrorGroup, SecretUnavailableError
-from asecretcache.testing import InMemorySource
+def test_an_api_fetches_each_secret_once(moto: MotoServer, handler: str, folder: Path) -> None:
+    """In AWS's runtime client: during INIT, or where the lifespan runs in each invocation, in the first one."""
+    with LambdaEnvironment(handler, folder, {"PYTHONPATH": f"{folder}:{EXAMPLES}"}) as environment:
+        environment.wait_for_init()
+        assert moto.calls() == (0 if folder == HANDLERS else 2)
+        bodies = [json.loads(environment.invoke(REQUEST).payload["body"]) for _ in range(3)]
 
-source = InMemorySource()
-source.fail({error}("no"))
-fastapi_lifespan.SecretCache = lambda ttl: SecretCache(source, ttl=ttl)
-app = fastapi_lifespan.app
+    assert bodies == [{"user": "app", "has_key": True}] * 3
+    assert moto.calls() == 2
+    if "powertools" in handler:
+        lines = [json.loads(line) for line in environment.log.splitlines() if line.startswith("{")]
+        assert [line["function_request_id"] for line in lines if line.get("message") == "a request"] == [
+            "request-1",
+            "request-2",
+            "request-3",
+        ]
+        assert [line["Requests"] for line in lines if "Requests" in line] == [[1.0]] * 3
 
-async def main():
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://example") as client:
-            print((await client.get("/")).status_code)
 
-try:
-    asyncio.run(main())
-except SecretErrorGroup:
-    print("no start")
-"""
-    assert run(script) == [ended]
+def test_the_worker_does_its_jobs_with_one_call(moto: MotoServer) -> None:
+    """Twenty jobs, four at a time."""
+    assert run("import asyncio, worker; print(len(asyncio.run(worker.main())))") == ["20"]
+    assert moto.calls() == 1

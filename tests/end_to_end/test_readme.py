@@ -23,12 +23,23 @@ BLOCKS = [
 ]
 
 RUN = """
-import sys
+import asyncio, sys
 exec(compile(sys.stdin.read(), "README.md", "exec"))
+
+async def live():
+    async with app.router.lifespan_context(app):
+        pass
+
 if "test_handler" in globals():
     test_handler()
+elif "lambda_handler" not in globals():
+    asyncio.run(live())
 else:
-    print(lambda_handler({}, None), lambda_handler({}, None))
+    http = {"method": "GET", "path": "/", "sourceIp": "127.0.0.1", "protocol": "HTTP/1.1"}
+    context = {"http": http, "stage": "$default"}
+    request = {"version": "2.0", "rawPath": "/", "rawQueryString": "", "headers": {}, "requestContext": context}
+    event = request if "Mangum" in globals() else {}
+    print(lambda_handler(event, None), lambda_handler(event, None))
 """
 
 

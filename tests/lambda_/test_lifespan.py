@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import observe
 from asecretcache import (
     ConfigurationError,
     SecretCache,
@@ -135,4 +136,19 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], says: str) -> No
 def test_a_reference_in_the_lifespans_place_is_refused() -> None:
     """It is told where references go."""
     with pytest.raises(ConfigurationError, match=r"takes a lifespan function, not str; secrets are named by prefetch="):
-        asgi_lifespan("prod/db")  # type: ignore[arg-type]  # what is tested
+        asgi_lifespan("prod/db")  # type: ignore[call-overload]  # what is tested
+
+
+@pytest.mark.virtual_time
+async def test_in_an_invocation_the_start_takes_half_of_the_time(
+    source: InMemorySource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the end no more than there is left."""
+    source.pause()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    observe.set_deadline(3.0)
+    async with asgi_lifespan(prefetch=[NAME])(None):
+        assert loop.time() - began == pytest.approx(1.5, abs=0.01)
+    assert loop.time() - began <= 3.0
+    assert "prefetch failed" in caplog.text

@@ -15,7 +15,7 @@ from typing import Any, Final
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._init_phase import is_init, is_lambda
 from asecretcache._process_events import after_fork, before_snapshot
-from asecretcache._sources.retry_quota import ATTEMPTS, attempt_timeouts
+from asecretcache._sources.retry_quota import ATTEMPTS, LONGEST_TIMEOUTS
 from asecretcache._sources.sdk.credentials import adopt, share_over_loops
 from asecretcache._sources.sdk.patches import SERVICE, abandon_client, patch_credentials, patch_loader
 from asecretcache._sources.sdk.verified_client import create_client
@@ -167,7 +167,8 @@ class SdkClientFactory:
     def _merged_config(self) -> Any:
         from aiobotocore.config import AioConfig  # Imported in a thread by now.
 
-        connect_timeout, read_timeout = attempt_timeouts()
+        # The HTTP session makes them those of the fetch that uses the client.
+        connect_timeout, read_timeout = LONGEST_TIMEOUTS
         config = AioConfig(
             getattr(self._config, "connector_args", None),
             connect_timeout=connect_timeout,

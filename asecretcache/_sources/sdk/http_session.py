@@ -27,6 +27,7 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path, mask_proxy_u
 from yarl import URL
 
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._sources.retry_quota import LONGEST_TIMEOUTS, attempt_timeouts
 from asecretcache._sources.sdk.connections import (
     ConnectedError,
     Connector,
@@ -82,8 +83,7 @@ class VerifyingSession:
         self._proxies = ProxyConfiguration(proxies, proxies_config)
         self._limit = max_pool_connections
         self._connector_args = dict(connector_args or {})
-        connect_timeout, read_timeout = timeout if isinstance(timeout, (list, tuple)) else (timeout, timeout)
-        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout, sock_read=read_timeout)
+        self._timeouts = tuple(timeout) if isinstance(timeout, (list, tuple)) else (timeout, timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,9 +106,7 @@ class VerifyingSession:
         try:
             proxy = self._proxies.proxy_url_for(url)
             with suppress(ConnectedError):
-                await (await self._session(target, proxy)).request(
-                    "GET", target, proxy=proxy, proxy_headers=self._proxies.proxy_headers_for(proxy) if proxy else None
-                )
+                await (await self._session(target, proxy)).request("GET", target, **self._options(proxy))
         finally:
             only_connect.reset(token)
 
@@ -129,9 +127,7 @@ class VerifyingSession:
                 headers={name: _text(value) for name, value in request.headers.items()}
                 | {"Accept-Encoding": "identity"},
                 data=request.body,
-                allow_redirects=False,
-                proxy=proxy,
-                proxy_headers=self._proxies.proxy_headers_for(proxy) if proxy else None,
+                **self._options(proxy),
             )
             headers = {name.decode().lower(): value.decode() for name, value in response.raw_headers}
             answer = AioAWSResponse(url, response.status, headers, response)
@@ -146,6 +142,16 @@ class VerifyingSession:
             del request, proxy  # Tracebacks show locals, and these hold the session token and a password.
         # Outside of the except block, or the context would be shown, which quotes the password too.
         raise error
+
+    def _options(self, proxy: str | None) -> dict[str, Any]:
+        """Return what all requests have; their time-outs are the user's, or those of the current fetch."""
+        connect_timeout, read_timeout = attempt_timeouts() if self._timeouts == LONGEST_TIMEOUTS else self._timeouts
+        return {
+            "timeout": aiohttp.ClientTimeout(sock_connect=connect_timeout, sock_read=read_timeout),
+            "allow_redirects": False,
+            "proxy": proxy,
+            "proxy_headers": self._proxies.proxy_headers_for(proxy) if proxy else None,
+        }
 
     async def _session(self, target: URL, proxy: str | None) -> aiohttp.ClientSession:
         """Return the session for a target, by a proxy or directly; the first caller makes it."""
@@ -164,7 +170,6 @@ class VerifyingSession:
         abort_when_closed(connector)
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=self._timeout,
             skip_auto_headers={"Content-Type"},
             auto_decompress=False,
             # Proxies and credentials are the SDK's to find.
