@@ -130,6 +130,8 @@ $(VENV)/made.stamp .venv-sdk/made.stamp:
 %/tools.stamp: %/made.stamp pyproject.toml
 	$*/bin/python $(PIP) --upgrade 'pip>=25.1'
 	$*/bin/python $(PIP) --group dev
+	@$*/bin/python -P -m pip --disable-pip-version-check --no-input download --quiet --no-deps --dest $*/emulator \
+	    aws-sam-cli || echo "AWS's emulator can't be downloaded; its tests will be skipped."
 	@touch $@
 
 $(VENV)/mutants.stamp: $(VENV)/wheel.stamp

@@ -1,0 +1,115 @@
+"""AWS's own Runtime Interface Emulator, which is in the wheel of aws-sam-cli; a pytest plugin.
+
+It does what lambda_local doesn't: INIT with the first invocation, time-outs, and a new INIT after one, extensions. It
+neither freezes an environment nor restores a snapshot; lambda_local does, and runs the workers of Managed Instances, for
+which the emulator wants a user of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+#: Where `make test` has downloaded it to, beside the environment that runs the tests.
+FOLDER = Path(sys.prefix) / "emulator"
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_PATH = "2015-03-31/functions/function/invocations"
+
+
+@pytest.fixture(scope="session")
+def emulator_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program; the test is skipped where it can't be had or can't run."""
+    wheels = sorted(FOLDER.glob("aws_sam_cli-*.whl"))
+    machine = _MACHINES.get(platform.machine().lower())
+    if not wheels or machine is None or sys.platform != "linux":
+        pytest.skip(
+            f"AWS's Runtime Interface Emulator is for Linux on x86_64 and arm64, and taken from {FOLDER}: "
+            f"python -m pip download --no-deps --dest {FOLDER} aws-sam-cli"
+        )
+    program = tmp_path_factory.mktemp("emulator") / "aws-lambda-rie"
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        program.write_bytes(wheel.read(f"samcli/local/rapid/aws-lambda-rie-{machine}"))
+    program.chmod(0o755)
+    return program
+
+
+class Emulator:
+    """A function in the emulator; a context manager.
+
+    Args:
+        program: the emulator.
+        handler: as Lambda has it, ``module.function``.
+        folder: where the module lies.
+        timeout: seconds that an invocation has.
+        environ: variables of the function.
+        prefix: a command that starts the emulator.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        handler: str,
+        folder: Path,
+        *,
+        timeout: int = 30,
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as invoked, socket.create_server(("127.0.0.1", 0)) as asked:
+            port, api_port = invoked.getsockname()[1], asked.getsockname()[1]
+        self._url = f"http://127.0.0.1:{port}/{_PATH}"
+        addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
+        addresses += ["--runtime-api-address", f"127.0.0.1:{api_port}"]
+        command = [*prefix, str(program), *addresses, sys.executable, "-P", "-m", "awslambdaric", handler]
+        variables = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_LAMBDA_")},
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+            "PYTHONPATH": str(folder),
+            **(environ or {}),
+        }
+        self._process = subprocess.Popen(
+            command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.log = ""
+
+    def invoke(self, event: Any = None, *, seconds: float = 60) -> Any:
+        """Return what the function reported; text that isn't JSON, such as of a time-out, as it is."""
+        body = json.dumps(event).encode()
+        while True:
+            try:
+                with urllib.request.urlopen(self._url, body, timeout=seconds) as response:
+                    text = response.read().decode()
+            except urllib.error.URLError as exc:
+                # It isn't there yet.
+                if not isinstance(exc.reason, ConnectionRefusedError) or self._process.poll() is not None:
+                    raise
+                continue
+            try:
+                return json.loads(text)
+            except ValueError:
+                return text
+
+    def close(self) -> None:
+        """End the emulator, and the function with it."""
+        self._process.terminate()
+        self.log, _ = self._process.communicate(timeout=60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
