@@ -1,8 +1,8 @@
 """AWS's own Runtime Interface Emulator, which is in the wheel of aws-sam-cli; a pytest plugin.
 
-It does what lambda_local doesn't: INIT with the first invocation, time-outs, and a new INIT after one, extensions. It
-neither freezes an environment nor restores a snapshot; lambda_local does, and runs the workers of Managed Instances, for
-which the emulator wants a user of its own.
+It does what lambda_local does not: INIT with the first invocation, time-outs and a new INIT after one, extensions. It
+neither freezes an environment nor restores a snapshot; lambda_local does, and it runs the workers of Managed Instances,
+for which the emulator wants a user of its own.
 """
 
 from __future__ import annotations
