@@ -13,9 +13,11 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,14 +33,20 @@ _PATH = "2015-03-31/functions/function/invocations"
 @pytest.fixture(scope="session")
 def emulator_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program; the test is skipped where it can't be had or can't run."""
+    program = find_emulator(tmp_path_factory.mktemp("emulator"))
+    return pytest.skip(program) if isinstance(program, str) else program
+
+
+def find_emulator(place: Path) -> Path | str:
+    """Return the program, put into a folder; or why there is none."""
     wheels = sorted(FOLDER.glob("aws_sam_cli-*.whl"))
     machine = _MACHINES.get(platform.machine().lower())
     if not wheels or machine is None or sys.platform != "linux":
-        pytest.skip(
+        return (
             f"AWS's Runtime Interface Emulator is for Linux on x86_64 and arm64, and taken from {FOLDER}: "
             f"python -m pip download --no-deps --dest {FOLDER} aws-sam-cli"
         )
-    program = tmp_path_factory.mktemp("emulator") / "aws-lambda-rie"
+    program = place / "aws-lambda-rie"
     with zipfile.ZipFile(wheels[-1]) as wheel:
         program.write_bytes(wheel.read(f"samcli/local/rapid/aws-lambda-rie-{machine}"))
     program.chmod(0o755)
@@ -69,6 +77,7 @@ class Emulator:
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as invoked, socket.create_server(("127.0.0.1", 0)) as asked:
             port, api_port = invoked.getsockname()[1], asked.getsockname()[1]
+        self._address = ("127.0.0.1", port)
         self._url = f"http://127.0.0.1:{port}/{_PATH}"
         addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
         addresses += ["--runtime-api-address", f"127.0.0.1:{api_port}"]
@@ -86,20 +95,20 @@ class Emulator:
 
     def invoke(self, event: Any = None, *, seconds: float = 60) -> Any:
         """Return what the function reported; text that isn't JSON, such as of a time-out, as it is."""
-        body = json.dumps(event).encode()
-        while True:
-            try:
-                with urllib.request.urlopen(self._url, body, timeout=seconds) as response:
-                    text = response.read().decode()
-            except urllib.error.URLError as exc:
-                # It isn't there yet.
-                if not isinstance(exc.reason, ConnectionRefusedError) or self._process.poll() is not None:
-                    raise
-                continue
-            try:
-                return json.loads(text)
-            except ValueError:
-                return text
+        self.wait_until_listening()
+        with urllib.request.urlopen(self._url, json.dumps(event).encode(), timeout=seconds) as response:
+            text = response.read().decode()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def wait_until_listening(self) -> None:
+        """Return when the emulator takes invocations; it begins INIT with the first."""
+        while self._process.poll() is None:
+            with suppress(ConnectionRefusedError), socket.create_connection(self._address):
+                return
+            time.sleep(0.01)
 
     def close(self) -> None:
         """End the emulator, and the function with it."""

@@ -67,9 +67,9 @@ class ClientSource:
         Raises:
             SecretCacheError: a subclass that says what is wrong; a later fetch tries again.
         """
-        self._factory.prepare()
+        takes_long = self._factory.prepare()
         # A client has credentials, and a snapshot must hold none.
-        if not before_snapshot.is_ahead and not is_loop_running():
+        if takes_long and not before_snapshot.is_ahead and not is_loop_running():
             run_on_new_loop(self._prepare_client)
 
     async def _prepare_client(self) -> None:

@@ -31,8 +31,8 @@ wall_clock: Callable[[], float] = time.time
 class ClientFactory(Protocol):
     """Makes clients, and closes their connections."""
 
-    def prepare(self) -> None:
-        """Do what clients of all loops need and no loop is needed for."""
+    def prepare(self) -> bool:
+        """Do what clients of all loops need; return whether a client takes long to make and may serve any loop."""
         ...
 
     def open(self) -> AbstractAsyncContextManager[Any]:

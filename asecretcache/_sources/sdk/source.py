@@ -63,8 +63,9 @@ class UsersClientFactory:
     def __init__(self, open_client: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
         self.open = open_client
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Do nothing: what the function needs is its own."""
+        return False
 
     async def connect(self, client: Any) -> None:
         """Do nothing: how the client does it isn't known."""
