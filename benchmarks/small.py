@@ -238,15 +238,12 @@ def report(results: Mapping[str, Any]) -> str:
         ]
         head = ("", "INIT, ms", *(f"at {size} MB" for size in sizes))
         parts.append(table("First invocation in ms by memory size, after INIT on a whole CPU", head, rows))
-        rows = [
-            [name, *(f"{price(each[size], int(size)) * 1e6:.1f}" for size in sizes)] for name, each in first.items()
-        ]
+        prices = {
+            name: [f"{price(name, each[size], int(size)) * 1e6:.1f}" for size in sizes] for name, each in first.items()
+        }
+        title = "A cold start's price in millionths of a USD: its call, INIT and first invocation"
         parts.append(
-            table(
-                "A cold start's price in millionths of a USD: its call, INIT and first invocation",
-                ("", *(f"{size} MB" for size in sizes)),
-                rows,
-            )
+            table(title, ("", *(f"{size} MB" for size in sizes)), [[name, *row] for name, row in prices.items()])
         )
     if idle:
         rows = [[name, spread([each[name] for each in idle], 0)] for name in idle[0]]
@@ -260,10 +257,10 @@ def report(results: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def price(samples: list[list[float]], memory: int) -> float:
-    """Return the USD of a cold start: one call, and the milliseconds of INIT and invocation at that memory."""
+def price(name: str, samples: list[list[float]], memory: int) -> float:
+    """Return the USD of a cold start: its call, and the milliseconds of INIT and invocation at that memory."""
     seconds = (median([init for init, _ in samples]) + median([took for _, took in samples])) / 1000
-    return USD_A_CALL + seconds * memory / 1024 * USD_A_GB_SECOND
+    return (name != NOTHING) * USD_A_CALL + seconds * memory / 1024 * USD_A_GB_SECOND
 
 
 def attempt(measure: Callable[[], Any]) -> Any:

@@ -76,15 +76,15 @@ class _ClientFactory(SdkClientFactory):
             _logger.info("DirectSource uses the AWS SDK: %s", settings)
         return super().open()
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Make the TLS context, or prepare the SDK where the environment needs it."""
         from asecretcache._sources.direct.environment import resolve_settings
 
         settings = resolve_settings(**self._location)
         if isinstance(settings, str):
-            super().prepare()
-        else:
-            self._direct_client(settings).prepare()
+            return super().prepare()
+        self._direct_client(settings).prepare()
+        return False
 
     async def connect(self, client: Any) -> None:
         """Open a connection for the first call."""

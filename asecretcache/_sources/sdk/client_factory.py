@@ -109,7 +109,7 @@ class SdkClientFactory:
         """Close the connections of a client whose loop doesn't run."""
         abandon_client(client, abort=abort)
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time.
 
         Raises:
@@ -133,6 +133,7 @@ class SdkClientFactory:
             if not self._is_plain():
                 tls_contexts.get(_bundle_of(session))
         self._loader = loader
+        return True
 
     async def _create(self) -> Any:
         """Return the SDK's own context manager of a client."""
