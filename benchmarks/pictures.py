@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from cold import IMPORTS
+from environments import HERE, ROOT
 from figures import median, ratios
 from fleet import QUOTAS, usd
 from matplotlib.figure import Figure
@@ -216,4 +218,35 @@ def fleet(results: dict[str, Any]) -> Figure:
     return figure
 
 
-PICTURES = {"cold": cold, "hit": hit, "fleet": fleet}
+def small(results: dict[str, Any]) -> Figure:
+    """The first invocation of a small function, on a logarithmic scale, by memory size."""
+    found = results["small"]
+    sizes = [size for size in next(iter(found.values())) if size != "1769"]
+    names = sorted(found, key=lambda name: median(took for _, took in found[name][sizes[0]]))
+    figure = Figure(figsize=(9, 0.34 * len(names) + 1.3), layout="constrained")
+    for axes, size in zip(figure.subplots(1, len(sizes)), sizes, strict=True):
+        for row, name in enumerate(names):
+            took = median(took for _, took in found[name][size])
+            axes.barh(row, took, height=0.62, color=BASE if "nothing" in name else colour(name))
+            annotate(axes, f"{took:,.0f}", took, row)
+        label(axes, names, hide=size != sizes[0])
+        axes.set_xscale("log")
+        axes.set_xlim(0.5, 8_000)
+        axes.set_title(f"First invocation at {size} MB, ms")
+    figure.supxlabel(source(results), fontsize=7.5, color=TEXT)
+    return figure
+
+
+PICTURES = {"cold": cold, "hit": hit, "fleet": fleet, "small": small}
+
+
+def main() -> None:
+    """Draw the picture of ``small.py``, which runs by itself, into docs/pictures/."""
+    found = json.loads((ROOT / "small.json").read_text())
+    results = {"small": found["first"], "machine": found["machine"], "quick": False}
+    for path in draw(results, HERE.parent / "docs" / "pictures"):
+        path.with_suffix(".png").unlink()
+
+
+if __name__ == "__main__":
+    main()
