@@ -22,7 +22,7 @@ from asecretcache import (
     sync_handler,
 )
 
-PREFETCH = ["prod/api"]
+PREFETCH = [] if "WITHOUT_PREFETCH" in os.environ else ["prod/api"]
 WAY = os.environ["_HANDLER"].rpartition(".")[2]
 
 get_default_cache()

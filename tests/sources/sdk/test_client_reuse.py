@@ -16,7 +16,7 @@ from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from asecretcache.testing import ManualClock
 from raw_server import RawServer
-from source_helpers import CANARY, SourceClass, fetch_error, fetch_value, refusal
+from source_helpers import CANARY, FakeClient, SourceClass, fetch_error, fetch_value, refusal
 
 
 @pytest.fixture
@@ -260,3 +260,11 @@ def test_an_import_within_an_invocation_is_told(
     (message,) = caplog.messages
     assert message.startswith("the AWS SDK was imported within an invocation, which took ")
     assert "make the SecretCache at the module's level, or call prefetch_in_init() there" in message
+
+
+def test_a_client_of_the_users_is_not_prepared() -> None:
+    """What it needs, and when, is its maker's business."""
+    client = FakeClient()
+    SecretsManagerSource(client_factory=client).prepare()
+
+    assert client.opened == 0
