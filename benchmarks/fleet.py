@@ -35,6 +35,11 @@ USD_A_CALL: Final = 0.05 / 10_000
 QUOTAS: Final = {"GetSecretValue": 10_000, "DescribeSecret": 40_000, "BatchGetSecretValue": 100}
 MAX_BATCH: Final = 20
 
+#: What INIT takes, in seconds, as small.py measures it; it is billed since August 2025.
+INIT_SECONDS: Final = {"aioboto3": 0.425, "DirectSource": 0.089}
+INIT_GB: Final = 0.5
+USD_A_GB_SECOND: Final = 1.66667e-5
+
 # A deploy: ten functions, each with as many new environments as Lambda starts at once.
 DEPLOY_FUNCTIONS: Final = 10
 DEPLOY_ENVIRONMENTS: Final = 1_000
@@ -54,6 +59,8 @@ ASSUMPTIONS: Final = f"""\
   secrets of one environment that are due in the same second go together, up to {MAX_BATCH} a call;
 - {USD_A_CALL * 10_000} USD per 10,000 calls, storage not included; how batch calls are billed isn't stated publicly,
   so they are counted and not priced;
+- INIT of a cold start: {INIT_SECONDS["aioboto3"]} s with aioboto3, {INIT_SECONDS["DirectSource"]} s with DirectSource \
+(small.py), at {INIT_GB * 1024:.0f} MB and {USD_A_GB_SECOND} USD per GB-second;
 - quotas per region: {", ".join(f"{name} {quota:,}/s" for name, quota in QUOTAS.items())};
 - a month is {DAYS_A_MONTH} days like the simulated one, which follows another that isn't counted; seed {SEED}."""
 
@@ -258,6 +265,11 @@ def simulate() -> dict[str, Any]:
     return {"assumptions": ASSUMPTIONS, "months": {str(rate): month(rate) for rate in RATES}, "deploy": deploy()}
 
 
+def usd_of_init(month: dict[str, Any], client: str) -> float:
+    """Return what INIT of the cold starts of a month costs."""
+    return float(month["cold starts"]) * INIT_SECONDS[client] * INIT_GB * USD_A_GB_SECOND
+
+
 def usd(operations: dict[str, Any]) -> float:
     """Return what the calls of a month cost, batches not included."""
     calls = [int(figures["calls"]) for name, figures in operations.items() if name != "BatchGetSecretValue"]
@@ -292,6 +304,11 @@ def report(found: dict[str, Any]) -> str:
             )
     head = ("mean invocations", "cold starts", "calls a month", "batches", "USD a month", "peak calls a second")
     months = table("A function's month", head, rows)
+    inits = [
+        (f"{int(rate):,}/s", *(f"{usd_of_init(each, client):,.2f}" for client in INIT_SECONDS))
+        for rate, each in found["months"].items()
+    ]
+    months += "\n" + table("INIT of its cold starts, USD a month", ("mean invocations", *INIT_SECONDS), inits)
     parts = []
     for name, operations in found["deploy"].items():
         first, second = (

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from cold import IMPORTS
 from environments import HERE, ROOT
 from figures import median, ratios
-from fleet import QUOTAS, usd
+from fleet import QUOTAS, usd, usd_of_init
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -173,6 +173,10 @@ def fleet(results: dict[str, Any]) -> Figure:
             color=tone,
             va="top" if name == "the article" else "bottom" if name == "official clients" else "center",
         )
+    for client, tone in (("aioboto3", PYTHON), ("DirectSource", OURS)):
+        values = [usd_of_init(month, client) for month in found["months"].values()]
+        cost.plot(rates, values, color=tone, linewidth=1, linestyle=(0, (4, 3)))
+        note(cost, f"INIT, {client}", (rates[1], values[1]), tone, (0, 3 if client == "aioboto3" else -9))
     cost.set(xscale="log", yscale="log", xlim=(1, 4e7), xlabel="invocations a second, mean of a day")
     cost.set_xticks(rates, ["1", "10", "100", "1,000", "10 k", "100 k"])
     cost.xaxis.set_minor_locator(NullLocator())

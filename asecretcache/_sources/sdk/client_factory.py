@@ -86,7 +86,9 @@ class SdkClientFactory:
     async def give_back(self, client: Any) -> None:
         """Close the connections of a client, and keep it for the next loop."""
         await self.close_connections(client)
-        if client not in self._outdated and not before_snapshot.is_ahead and len(self._spare_clients) < _MAX_SPARES:
+        # The limiter of the adaptive mode has a lock of the loop's.
+        is_free = client.meta.config.retries.get("mode") != "adaptive" and client not in self._outdated
+        if is_free and not before_snapshot.is_ahead and len(self._spare_clients) < _MAX_SPARES:
             self._spare_clients.append((self._made_in[client], client))
 
     def outdate(self, client: Any) -> None:

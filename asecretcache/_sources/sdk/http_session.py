@@ -92,7 +92,9 @@ class VerifyingSession:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; a later request opens new ones. Idempotent."""
+        """Close all connections; a later request opens new ones, also on another loop. Idempotent."""
+        # Who had to wait for it has bound it to the loop, and a loop that dies may hold it.
+        self._lock = asyncio.Lock()
         while self.sessions:
             await self.sessions.popitem()[1].close()
 

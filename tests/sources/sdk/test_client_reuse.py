@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import AioSession
+from botocore.config import Config
 
 from asecretcache import CredentialsError, DirectSource, SecretsManagerSource
 from asecretcache._process_events import after_fork, before_snapshot
+from asecretcache._sources import tls_context
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
+from asecretcache._sources.tls_context import tls_contexts
 from asecretcache.testing import ManualClock
 from raw_server import RawServer
 from source_helpers import CANARY, FakeClient, SourceClass, fetch_error, fetch_value, refusal
@@ -41,6 +44,34 @@ def test_a_loop_per_invocation_makes_one_client(aws_raw: RawServer, made: list[s
 
     assert len(made) == 1
     assert aws_raw.connections == 5
+
+
+def test_nothing_in_a_client_belongs_to_the_loop_before(
+    tls_server: RawServer, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that had to wait for each other bind a lock to their loop."""
+    monkeypatch.setattr(tls_context, "_SMALL_BUNDLE", 0)
+    source = SecretsManagerSource()
+
+    async def together() -> list[Any]:
+        tls_contexts.clear()
+        return await asyncio.gather(*[fetch_value(source) for _ in range(5)])
+
+    for _ in range(3):
+        assert asyncio.run(together()) == ["the value"] * 5
+
+    assert len(made) == 1
+    assert all(b"attempt=1" in request.lower() for request in tls_server.requests), "the SDK retries what fails"
+
+
+@pytest.mark.parametrize(("mode", "count"), [("standard", 1), ("adaptive", 3)])
+def test_a_client_with_a_limit_of_rate_is_not_kept(aws_raw: RawServer, made: list[str], mode: str, count: int) -> None:
+    """Its limiter has a lock of the loop's."""
+    source = SecretsManagerSource(config=Config(retries={"mode": mode}))
+    for _ in range(3):
+        asyncio.run(fetch_value(source))
+
+    assert len(made) == count
 
 
 def test_loops_at_the_same_time_have_a_client_each(aws_raw: RawServer, made: list[str]) -> None:
