@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ from asecretcache import CredentialsError, DirectSource, SecretsManagerSource
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._sources import tls_context
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
-from asecretcache._sources.tls_context import tls_contexts
+from asecretcache._sources.tls_context import tls_contexts, verifying_context
 from asecretcache.testing import ManualClock
 from raw_server import RawServer
 from source_helpers import CANARY, FakeClient, SourceClass, fetch_error, fetch_value, refusal
@@ -50,7 +51,13 @@ def test_nothing_in_a_client_belongs_to_the_loop_before(
     tls_server: RawServer, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Callers that had to wait for each other bind a lock to their loop."""
+
+    def take_long(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return verifying_context(*arguments)
+
     monkeypatch.setattr(tls_context, "_SMALL_BUNDLE", 0)
+    monkeypatch.setattr(tls_context, "verifying_context", take_long)
     source = SecretsManagerSource()
 
     async def together() -> list[Any]:
