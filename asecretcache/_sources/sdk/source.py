@@ -15,8 +15,9 @@ from asecretcache._sources.sdk.patches import abandon_client
 class SecretsManagerSource(ClientSource):
     """Fetches from AWS Secrets Manager over aioboto3; any task, loop or thread may use it.
 
-    It keeps one client per event loop. Region, credentials, profile, endpoint, proxies and CA bundle are found as boto3
-    finds them. Nothing of the SDK is imported before the first fetch or ``warm()``.
+    It keeps one client per event loop, and gives it to the next when a loop has ended. Region, credentials, profile,
+    endpoint, proxies and CA bundle are found as boto3 finds them. Nothing of the SDK is imported before the first
+    fetch, ``warm()`` or ``prepare()``, which a cache calls that is made during Lambda's INIT.
 
     Args:
         session: an ``aioboto3.Session`` or ``aiobotocore.session.AioSession``; None for the default session of each
