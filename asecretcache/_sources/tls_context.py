@@ -21,7 +21,7 @@ UNVERIFIED: Final = (
     "False. Unset it, or name a file of PEM certificates"
 )
 # About ten certificates. Parsing so few takes less time than starting a thread.
-_SMALL_BUNDLE: Final = 32 * 2**10
+SMALL_BUNDLE: Final = 32 * 2**10
 _BUNDLE_REMEDY: Final = "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle must name a file of PEM certificates"
 
 
@@ -77,7 +77,7 @@ def _version(path: str) -> object:
 def _is_small(path: str) -> bool:
     """Whether a bundle is parsed in no time; also one that can't be read."""
     try:
-        return os.path.getsize(path) <= _SMALL_BUNDLE
+        return os.path.getsize(path) <= SMALL_BUNDLE
     except OSError:
         return True
 

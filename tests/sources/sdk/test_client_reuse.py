@@ -56,7 +56,7 @@ def test_nothing_in_a_client_belongs_to_the_loop_before(
         time.sleep(0.2)
         return verifying_context(*arguments)
 
-    monkeypatch.setattr(tls_context, "_SMALL_BUNDLE", 0)
+    monkeypatch.setattr(tls_context, "SMALL_BUNDLE", 0)
     monkeypatch.setattr(tls_context, "verifying_context", take_long)
     source = SecretsManagerSource()
 
