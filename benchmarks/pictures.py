@@ -176,7 +176,8 @@ def fleet(results: dict[str, Any]) -> Figure:
     for client, tone in (("aioboto3", PYTHON), ("DirectSource", OURS)):
         values = [usd_of_init(month, client) for month in found["months"].values()]
         cost.plot(rates, values, color=tone, linewidth=1, linestyle=(0, (4, 3)))
-        note(cost, f"INIT, {client}", (rates[1], values[1]), tone, (0, 3 if client == "aioboto3" else -9))
+        at, offset = (rates[-1], values[-1]), (6, -13 if client == "aioboto3" else -16)
+        cost.annotate(f"INIT, {client}", at, offset, textcoords="offset points", color=tone, va="top")
     cost.set(xscale="log", yscale="log", xlim=(1, 4e7), xlabel="invocations a second, mean of a day")
     cost.set_xticks(rates, ["1", "10", "100", "1,000", "10 k", "100 k"])
     cost.xaxis.set_minor_locator(NullLocator())
@@ -184,7 +185,7 @@ def fleet(results: dict[str, Any]) -> Figure:
     cost.yaxis.set_major_formatter(FuncFormatter(money))
     cost.spines["bottom"].set_bounds(1, rates[-1])
     cost.grid(axis="y")
-    cost.set_title("What the calls of a month cost")
+    cost.set_title("What calls, and INIT, of a month cost")
 
     worsts: dict[Any, int] = {}
     for axes, begin, end, width in ((burst, -2, 30, 1), (later, 52 * 60, 62 * 60, 10)):
