@@ -117,8 +117,8 @@ async def wait_for(fetches: Sequence[Fetch]) -> None:
     deadline = invocation_deadline.get()
     waiters = [fetch.add_waiter() for fetch in fetches]
     alarm = None
-    if deadline is not None and deadline.at is not None:
-        alarm = asyncio.get_running_loop().call_later(deadline.left(), _wake_all, waiters)
+    if deadline is not None and (left := deadline.left()) < math.inf:
+        alarm = asyncio.get_running_loop().call_later(left, _wake_all, waiters)
     try:
         for waiter in waiters:
             await waiter
@@ -134,8 +134,8 @@ async def wait_for(fetches: Sequence[Fetch]) -> None:
     for fetch, waiter in zip(fetches, waiters, strict=True):
         fetch.waiters.pop(waiter, None)
     late = [fetch for fetch in fetches if not fetch.is_done]
-    if late and deadline.at is None:
-        # The invocation had ended before, so its deadline doesn't hold for a task that outlives it.
+    if late and deadline.left():
+        # The invocation, or the block, had ended before, so its deadline doesn't hold for a task that outlives it.
         await wait_for(late)
 
 

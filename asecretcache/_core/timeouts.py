@@ -25,21 +25,20 @@ class Deadline:
     Args:
         seconds: how long it is until then.
         clock: the clock that counts them, an event loop's or that of all loops.
+        outer: the deadline of the block around this one's, which holds as well, also when this one is over.
     """
 
-    __slots__ = ("at", "clock")
+    __slots__ = ("_clock", "_outer", "at")
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float], outer: Deadline | None = None) -> None:
         self.at: float | None = clock() + seconds
-        self.clock = clock
-
-    def end_by(self, other: Deadline) -> None:
-        """End no later than another one."""
-        self.at = self.clock() + min(self.left(), other.left())
+        self._clock = clock
+        self._outer = outer
 
     def left(self) -> float:
         """Return the seconds until then, at least 0; infinity once it is over."""
-        return math.inf if self.at is None else max(0.0, self.at - self.clock())
+        own = math.inf if self.at is None else max(0.0, self.at - self._clock())
+        return own if self._outer is None else min(own, self._outer.left())
 
     def clear(self) -> None:
         """Let the tasks that still hold the deadline wait without one."""

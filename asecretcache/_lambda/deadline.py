@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from contextvars import Token
 from typing import Any, Final
 
 from asecretcache._core.timeouts import Deadline, invocation_deadline
@@ -16,8 +17,7 @@ _MARGIN_SECONDS: Final = 0.5
 _MARGIN_FRACTION: Final = 0.1
 
 
-@contextmanager
-def deadline(limit: Any, /) -> Iterator[None]:
+def deadline(limit: Any, /) -> AbstractContextManager[None]:
     """Let the reads in a ``with`` block wait no longer than a Lambda invocation may take, or than some seconds.
 
     A read that would wait longer raises SecretUnavailableError, while there is still time to answer: half a second
@@ -26,7 +26,8 @@ def deadline(limit: Any, /) -> Iterator[None]:
     middleware, a worker, a test.
 
     It holds on every event loop that runs in the block, in tasks that it starts, and in threads that get its context,
-    as those of asyncio.to_thread do. Of nested blocks the earlier end holds.
+    as those of asyncio.to_thread do. Of nested blocks the earlier end holds; a task that outlives a block has what is
+    left of the outer ones.
 
     Args:
         limit: the context object of a Lambda invocation, or seconds; None for no limit, such as outside of Lambda.
@@ -34,26 +35,34 @@ def deadline(limit: Any, /) -> Iterator[None]:
     Raises:
         ConfigurationError: it is neither.
     """
-    seconds = _checked(limit)
-    with scope(None if seconds is None else Deadline(seconds, time.monotonic)):
-        yield
+    return Scope(_seconds(limit))
 
 
-@contextmanager
-def scope(limit: Deadline | None) -> Iterator[None]:
-    """Hold a deadline within a block, and an outer one that is earlier."""
-    outer = invocation_deadline.get()
-    if limit is None:
-        yield
-        return
-    if outer is not None:
-        limit.end_by(outer)
-    token = invocation_deadline.set(limit)
-    try:
-        yield
-    finally:
-        limit.clear()
-        invocation_deadline.reset(token)
+class Scope:
+    """Holds a deadline within a block, besides that of the block around it.
+
+    Args:
+        seconds: how long it is until the deadline, from entering the block; None for none.
+        clock: the clock that counts them.
+    """
+
+    def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._entered: list[tuple[Deadline, Token[Deadline | None]]] = []
+
+    def __enter__(self) -> None:
+        if self._seconds is not None:
+            held = Deadline(self._seconds, self._clock, invocation_deadline.get())
+            self._entered.append((held, invocation_deadline.set(held)))
+
+    def __exit__(self, *_: object) -> None:
+        if self._entered:
+            held, token = self._entered.pop()
+            held.clear()
+            # A generator may be ended in another context than it was begun in, which never had this deadline.
+            with suppress(ValueError):
+                invocation_deadline.reset(token)
 
 
 def time_to_answer(context: Any) -> float | None:
@@ -67,10 +76,14 @@ def time_to_answer(context: Any) -> float | None:
     return None
 
 
-def _checked(limit: Any) -> float | None:
+def _seconds(limit: Any) -> float | None:
     if limit is None or hasattr(limit, "get_remaining_time_in_millis"):
         return time_to_answer(limit)
-    if isinstance(limit, (int, float)) and not isinstance(limit, bool) and limit >= 0 and math.isfinite(limit):
-        return limit
-    kind = limit if isinstance(limit, (int, float)) else type(limit).__name__
-    raise ConfigurationError(f"deadline takes the context of a Lambda invocation, or seconds from 0 on, not {kind}")
+    given = type(limit).__name__
+    if isinstance(limit, (int, float)) and not isinstance(limit, bool):
+        # An int may be too large for a float.
+        with suppress(OverflowError):
+            if limit >= 0 and math.isfinite(limit):
+                return limit
+        given = "a number below 0, NaN or infinity"
+    raise ConfigurationError(f"deadline takes the context of a Lambda invocation, or seconds from 0 on, not {given}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Any, Final, TypeVar, overload
 from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._lambda.deadline import deadline
+from asecretcache._lambda.deadline import Scope
 from asecretcache._lambda.default import get_default_cache
 from asecretcache._lambda.loop import DRAIN_SECONDS
 from asecretcache._lambda.preparation import FAILED, check_arguments
@@ -60,9 +62,7 @@ def asgi_lifespan(
         ConfigurationError: an argument is wrong.
         SecretErrorGroup: at the start, if it is required: with an error for each secret that failed.
     """
-    if lifespan is not None and not callable(lifespan):
-        msg = f"asgi_lifespan takes a lifespan function, not {type(lifespan).__name__}"
-        raise ConfigurationError(f"{msg}; secrets are named by prefetch=['prod/db']")
+    _check(lifespan)
     references = check_arguments("asgi_lifespan", prefetch, cache)
     is_done = False
 
@@ -90,9 +90,22 @@ async def _start(references: list[str], cache: SecretCache | None, *, required: 
     left = time_left(math.inf)
     try:
         # In an invocation leave the requests as much time again.
-        with deadline(None if left == math.inf else left / 2):
+        with Scope(None if left == math.inf else left / 2, asyncio.get_running_loop().time):
             await (get_default_cache() if cache is None else cache).prefetch(*references)
     except SecretCacheError as exc:
         if required:
             raise
         _logger.warning(FAILED, exc)
+
+
+def _check(lifespan: Any) -> None:
+    """Raise ConfigurationError for what can't be a lifespan function; a server would tell it only at its start."""
+    given = None
+    if hasattr(lifespan, "routes"):
+        given = "the application: FastAPI(lifespan=asgi_lifespan(prefetch=[...]))"
+    elif inspect.isasyncgenfunction(lifespan):
+        given = "an async generator function: decorate it with @contextlib.asynccontextmanager"
+    elif lifespan is not None and not callable(lifespan):
+        given = f"{type(lifespan).__name__}; secrets are named by prefetch=['prod/db']"
+    if given is not None:
+        raise ConfigurationError(f"asgi_lifespan takes a lifespan function, not {given}")

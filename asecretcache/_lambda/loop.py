@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,9 +12,9 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from asecretcache._cache import live_caches
-from asecretcache._core.timeouts import Deadline
+from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._lambda.deadline import scope, time_to_answer
+from asecretcache._lambda.deadline import Scope, time_to_answer
 from asecretcache._loops import cancel_all_tasks, is_loop_running
 from asecretcache._process_events import after_fork, before_snapshot
 
@@ -98,17 +97,15 @@ async def _invoke(
     invocation: Callable[[], Coroutine[Any, Any, T]], before: Callable[[], Awaitable[None]], context: Any
 ) -> T:
     loop = asyncio.get_running_loop()
-    # Read only now: invocations of other threads may have taken their time before.
-    seconds = time_to_answer(context)
-    limit = None if seconds is None else Deadline(seconds, loop.time)
-    until = math.inf
+    until = 0.0
     try:
-        with scope(limit):
+        # The context is read only now: invocations of other threads may have taken their time before.
+        with Scope(time_to_answer(context), loop.time):
             try:
                 await before()
                 return await invocation()
             finally:
-                until = loop.time() + (DRAIN_SECONDS if limit is None else min(DRAIN_SECONDS, limit.left()))
+                until = loop.time() + time_left(DRAIN_SECONDS)
     finally:
         for cache in live_caches():
             await cache._loader.single_flight.drain(max(0.0, until - loop.time()))

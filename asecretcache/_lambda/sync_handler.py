@@ -6,12 +6,13 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
-from asecretcache._core.timeouts import Deadline
+from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._lambda.deadline import scope, time_to_answer
+from asecretcache._lambda.deadline import Scope, time_to_answer
 from asecretcache._lambda.default import use_cache
 from asecretcache._lambda.loop import DRAIN_SECONDS
 from asecretcache._lambda.preparation import Preparation, check_arguments, is_another_handler
@@ -63,16 +64,14 @@ def _decorate(references: list[str], cache: SecretCache | None, function: Any) -
     preparation = Preparation(references, cache, run_on_new_loop)
 
     def handler(event: Any, context: Any = None, /) -> Any:
-        seconds = time_to_answer(context)
-        limit = None if seconds is None else Deadline(seconds, time.monotonic)
-        with scope(limit), use_cache(cache):
+        with Scope(time_to_answer(context)), use_cache(cache):
             # Inside a loop, as in a test, no other loop can be run; the handler fetches what it needs.
             if not is_loop_running():
                 preparation.run_now()
             try:
-                return function(event, context)
+                return _checked(function(event, context))
             finally:
-                _drain(DRAIN_SECONDS if limit is None else min(DRAIN_SECONDS, limit.left()))
+                _drain(time_left(DRAIN_SECONDS))
 
     functools.update_wrapper(handler, function)
     if not is_another_handler(function):
@@ -91,6 +90,14 @@ def _check(function: Any) -> None:
         )
 
 
+def _checked(result: Any) -> Any:
+    """Return a handler's result; raise ConfigurationError for a coroutine, which Lambda would take for the response."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise ConfigurationError("the handler returned a coroutine: use async_handler with an `async def`, or run it")
+    return result
+
+
 def _drain(seconds: float) -> None:
     """Let refreshes in the background end, on loops that this thread has run and left open."""
     until = time.monotonic() + seconds
@@ -99,4 +106,6 @@ def _drain(seconds: float) -> None:
     for cache in live_caches():
         single_flight = cache._loader.single_flight
         for loop in single_flight.stopped_loops():
-            loop.run_until_complete(single_flight.drain(max(0.0, until - time.monotonic())))
+            # Something of the handler's may stop its loop, which must not take the place of the handler's result.
+            with suppress(RuntimeError):
+                loop.run_until_complete(single_flight.drain(max(0.0, until - time.monotonic())))

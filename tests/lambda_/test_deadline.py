@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import uvloop
 
 from asecretcache import ConfigurationError, SecretCache, SecretUnavailableError, async_handler, deadline, sync_handler
 from asecretcache._core.timeouts import time_left
-from asecretcache._lambda.deadline import time_to_answer
+from asecretcache._lambda.deadline import Scope, time_to_answer
 from asecretcache.testing import InMemorySource
 from virtual_runner import Context
 
@@ -119,7 +120,44 @@ async def test_a_task_that_outlives_it_waits_as_long_as_it_likes(hung: SecretCac
     assert await task == "key-1"
 
 
-@pytest.mark.parametrize("limit", [-1, float("nan"), float("inf"), True, "5", b"5", {"deadline": 5}, SimpleNamespace()])
+@pytest.mark.virtual_time
+async def test_a_task_that_outlives_an_inner_block_has_the_outer_deadline(hung: SecretCache) -> None:
+    """Where the inner one came first, and where it didn't."""
+    loop = asyncio.get_running_loop()
+    for inner in (1.0, 5.0):
+        began = loop.time()
+        with Scope(3.0, loop.time):
+            with Scope(inner, loop.time):
+                task = asyncio.create_task(hung.get_secret(NAME))
+                await asyncio.sleep(0.1)
+            with pytest.raises(SecretUnavailableError, match="deadline"):
+                await task
+        assert loop.time() - began == pytest.approx(3.0)
+
+
+async def test_a_generator_may_be_ended_in_another_context() -> None:
+    """As a fixture or a dependency is, whose steps run in tasks of their own."""
+
+    async def steps() -> AsyncIterator[None]:
+        with deadline(5):
+            yield
+
+    generator = steps()
+    await asyncio.create_task(anext(generator))  # type: ignore[arg-type]  # it is a coroutine
+    await asyncio.create_task(anext(generator, None))
+
+
+def test_it_decorates_nothing() -> None:
+    """A coroutine function would be called in the block, and run after it."""
+    with pytest.raises(TypeError, match="not callable"):
+
+        @deadline(5)  # type: ignore[operator]  # what is tested
+        async def job() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "limit", [-1, 10**400, float("nan"), float("inf"), True, "5", b"5", {"deadline": 5}, SimpleNamespace()]
+)
 def test_a_wrong_limit_is_refused(limit: Any) -> None:
     """It is told what is right; what was given isn't shown unless it is a number."""
     with (

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 import observe
 from asecretcache import (
@@ -133,10 +134,22 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], says: str) -> No
         asgi_lifespan(**arguments)
 
 
-def test_a_reference_in_the_lifespans_place_is_refused() -> None:
-    """It is told where references go."""
-    with pytest.raises(ConfigurationError, match=r"takes a lifespan function, not str; secrets are named by prefetch="):
-        asgi_lifespan("prod/db")  # type: ignore[call-overload]  # what is tested
+async def _generator(app: object) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "says"),
+    [
+        (NAME, r"not str; secrets are named by prefetch="),
+        (FastAPI(), r"not the application: FastAPI\(lifespan=asgi_lifespan\(prefetch="),
+        (_generator, r"not an async generator function: decorate it with @contextlib\.asynccontextmanager"),
+    ],
+)
+def test_what_is_no_lifespan_is_refused(lifespan: Any, says: str) -> None:
+    """It is told what is right, before the server starts."""
+    with pytest.raises(ConfigurationError, match=f"asgi_lifespan takes a lifespan function, {says}"):
+        asgi_lifespan(lifespan)
 
 
 @pytest.mark.virtual_time

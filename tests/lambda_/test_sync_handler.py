@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,6 +14,14 @@ from asecretcache.testing import InMemorySource, ManualClock
 from virtual_runner import Context
 
 NAME, VALUE = "prod/api", "key-1"
+
+
+class Refreshing(NamedTuple):
+    """A handler, with its cache and the loop that it leaves open."""
+
+    cache: SecretCache
+    loop: asyncio.AbstractEventLoop
+    handler: Callable[[object, object], str]
 
 
 def read(event: object, context: object) -> str:
@@ -109,8 +117,9 @@ def test_it_has_a_cache_of_its_own() -> None:
     assert read(None, None) == VALUE
 
 
-def test_a_refresh_ends_on_a_loop_that_is_left_open(source: InMemorySource, clock: ManualClock) -> None:
-    """It gets half a second at the end of the invocation."""
+@pytest.fixture
+def refreshing(source: InMemorySource, clock: ManualClock) -> Iterator[Refreshing]:
+    """A handler that has fetched, and whose next invocation refreshes in the background."""
     cache = SecretCache(source, clock=clock, ttl=100.0, jitter=0.0, stale_while_revalidate=1000.0)
     loop = asyncio.new_event_loop()
 
@@ -120,29 +129,36 @@ def test_a_refresh_ends_on_a_loop_that_is_left_open(source: InMemorySource, cloc
 
     handler(None, None)
     clock.advance(150)
+    yield Refreshing(cache, loop, handler)
+    loop.close()
+
+
+def test_a_refresh_ends_on_a_loop_that_is_left_open(refreshing: Refreshing, source: InMemorySource) -> None:
+    """It gets half a second at the end of the invocation."""
     source.rotate(NAME, "key-2")
-    assert handler(None, None) == VALUE
-    stored = cache.peek(NAME)
+
+    assert refreshing.handler(None, None) == VALUE
+    stored = refreshing.cache.peek(NAME)
     assert stored is not None
     assert stored.text == "key-2"
-    loop.close()
 
 
-def test_a_refresh_that_does_not_end_is_cancelled(source: InMemorySource, clock: ManualClock) -> None:
+def test_a_refresh_that_does_not_end_is_cancelled(refreshing: Refreshing, source: InMemorySource) -> None:
     """So that no fetch sleeps through the time between invocations; the value stays."""
-    cache = SecretCache(source, clock=clock, ttl=100.0, jitter=0.0, stale_while_revalidate=1000.0)
-    loop = asyncio.new_event_loop()
-
-    @sync_handler(cache=cache)
-    def handler(event: object, context: object) -> str:
-        return loop.run_until_complete(get_secret(NAME))
-
-    handler(None, None)
-    clock.advance(150)
     source.pause()
-    assert handler(None, Context(0.1)) == VALUE
-    assert not asyncio.all_tasks(loop)
-    loop.close()
+
+    assert refreshing.handler(None, Context(0.1)) == VALUE
+    assert not asyncio.all_tasks(refreshing.loop)
+
+
+def test_a_loop_that_is_stopped_changes_no_result(refreshing: Refreshing, source: InMemorySource) -> None:
+    """Something that the handler has left may do that while a refresh is waited for."""
+    source.pause()
+    refreshing.loop.call_later(0.05, refreshing.loop.stop)
+
+    assert refreshing.handler(None, Context(30)) == VALUE
+    source.resume()
+    refreshing.loop.run_until_complete(asyncio.sleep(0.6))
 
 
 def test_a_refresh_that_ends_with_its_loop_is_lost(source: InMemorySource, clock: ManualClock) -> None:
@@ -168,6 +184,17 @@ def test_an_async_handler_is_refused(function: Any) -> None:
     """It is told which decorator is meant."""
     with pytest.raises(ConfigurationError, match=r"use async_handler for `async def _(coroutine|AsyncApp)`"):
         sync_handler(function)
+
+
+def test_a_coroutine_as_the_response_is_refused() -> None:
+    """Lambda couldn't read it; nothing warns of it."""
+
+    @sync_handler
+    def forgets_to_run(event: object, context: object) -> Any:
+        return _coroutine(event, context)
+
+    with pytest.raises(ConfigurationError, match="returned a coroutine: use async_handler"):
+        forgets_to_run(None, None)
 
 
 @pytest.mark.parametrize("function", [5, App, ["prod/db"]])
