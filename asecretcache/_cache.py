@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import CancelledError, Future
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from asecretcache._core.options import CacheOptions
 from asecretcache._core.rotation import Rotations
 from asecretcache._core.stats import CacheStats
 from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretErrorGroup
-from asecretcache._init_phase import is_init
+from asecretcache._init_phase import init_budget, is_init
 from asecretcache._inject import injector
 from asecretcache._models import Secret
 from asecretcache._process_events import after_fork, before_snapshot
@@ -475,11 +476,15 @@ class SecretCache:
 
 def _prepare(source: SecretSource) -> None:
     """Do what the first fetch would have to do with the CPU share of a small function. A failure doesn't fail INIT."""
-    if isinstance(source, PreparableSource):
-        try:
-            source.prepare()
-        except Exception as exc:  # noqa: BLE001 - the first fetch meets it, and raises it where it can be handled
-            _logger.warning("the source could not be prepared; the first fetch will do it: %s", exc)
+    if not isinstance(source, PreparableSource) or not init_budget.left:
+        return
+    began = time.monotonic()
+    try:
+        source.prepare()
+    except Exception as exc:  # noqa: BLE001 - the first fetch meets it, and raises it where it can be handled
+        _logger.warning("the source could not be prepared; the first fetch will do it: %s", exc)
+    finally:
+        init_budget.spend(time.monotonic() - began)
 
 
 # All live caches, for what concerns the whole process: a snapshot, the end of an invocation. Not a WeakSet, which can't

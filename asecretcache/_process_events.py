@@ -70,10 +70,15 @@ def is_snapshot_taken() -> bool:
     return os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 
 
+#: Before a fork, and after it in the process that forks.
+before_fork: Final = ProcessEvent()
+after_fork_in_parent: Final = ProcessEvent()
 #: In the child of a fork.
 after_fork: Final = ProcessEvent()
 #: Before the snapshot. What it holds is in every clone, for as long as the function's version is in use.
 before_snapshot: Final = _Snapshot()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=after_fork.happen)
+    os.register_at_fork(
+        before=before_fork.happen, after_in_parent=after_fork_in_parent.happen, after_in_child=after_fork.happen
+    )

@@ -14,7 +14,7 @@ from typing import Any, Final
 from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._init_phase import is_init, is_lambda
+from asecretcache._init_phase import INIT_SECONDS, init_budget, is_in_invocation, is_init, is_lambda
 from asecretcache._lambda.default import get_default_cache
 from asecretcache._lambda.loop import invocations
 from asecretcache._loops import run_on_new_loop
@@ -23,8 +23,6 @@ from asecretcache._references import parse_reference
 
 _logger: Final = logging.getLogger("asecretcache")
 
-# INIT may take 10 s, and so may the hooks after a restore.
-_INIT_SECONDS: Final = 5.0
 _LEFT_OUT: Final = "prefetch was left out, since the %g s for it are over; the handler will fetch what it needs"
 FAILED: Final = "prefetch failed; the handler will fetch what it needs: %s"
 
@@ -44,21 +42,6 @@ def check_arguments(name: str, prefetch: Sequence[str], cache: SecretCache | Non
     if cache is not None and not isinstance(cache, SecretCache):
         raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
     return [parse_reference(reference).text for reference in prefetch]
-
-
-class InitBudget:
-    """The seconds that all handlers of the process together have for INIT, or for the hooks after a restore."""
-
-    def __init__(self) -> None:
-        self.reset()
-        before_snapshot.add(self.reset)
-
-    def reset(self) -> None:
-        """Start over: a restore has the whole time again."""
-        self.left = _INIT_SECONDS
-
-
-init_budget: Final = InitBudget()
 
 
 class Preparation:
@@ -85,7 +68,7 @@ class Preparation:
                 import snapshot_restore_py
 
                 snapshot_restore_py.register_after_restore(self._after_restore)
-        if not is_lambda() or invocations.is_inside_a_loop():
+        if not is_lambda() or is_in_invocation() or invocations.is_inside_a_loop():
             return
         # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
         self._is_done = not is_snapshot
@@ -101,7 +84,7 @@ class Preparation:
         if not self._is_done:
             self._is_done = True
             # Leave the handler at least as much time again.
-            await self._run(self._references, min(_INIT_SECONDS, time_left(2 * _INIT_SECONDS) / 2))
+            await self._run(self._references, min(INIT_SECONDS, time_left(2 * INIT_SECONDS) / 2))
 
     def _after_restore(self) -> None:
         """Prefetch in the clone of a snapshot."""
@@ -110,14 +93,14 @@ class Preparation:
 
     async def _run_in_init(self, references: list[str]) -> None:
         if not init_budget.left:
-            _logger.warning(_LEFT_OUT, _INIT_SECONDS)
+            _logger.warning(_LEFT_OUT, INIT_SECONDS)
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             await self._run(references, init_budget.left)
         finally:
-            init_budget.left = max(0.0, init_budget.left - (loop.time() - began))
+            init_budget.spend(loop.time() - began)
 
     async def _run(self, references: list[str], seconds: float) -> None:
         """Fetch the secrets, and prepare the sources of all caches that are in use, or of the default cache."""

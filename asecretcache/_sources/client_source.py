@@ -8,18 +8,19 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from asecretcache._core.timeouts import current_fetch_timeout
-from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretUnavailableError
 from asecretcache._loops import is_loop_running, run_on_new_loop
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._process_events import before_snapshot
 from asecretcache._sources.error_mapping import explain, malformed_response, to_error
 from asecretcache._sources.log_redaction import redacted
-from asecretcache._sources.loop_clients import ClientFactory, LoopClient, LoopClients
+from asecretcache._sources.loop_clients import ClientFactory, Lease, LoopClient, LoopClients
 from asecretcache._sources.responses import to_batch, to_secret
+from asecretcache._sources.threads import in_thread
 
 T = TypeVar("T")
-# It takes some milliseconds, unless credentials come from somewhere that doesn't answer. INIT may take 10 s.
-_PREPARE_SECONDS: Final = 3.0
+#: It takes some milliseconds, unless credentials come from somewhere that doesn't answer. INIT may take 10 s.
+PREPARE_SECONDS: Final = 2.0
 #: Uses a client of AWS; None stands for a malformed response.
 _Use = Callable[[Any], Awaitable[T | None]]
 
@@ -73,9 +74,13 @@ class ClientSource:
             run_on_new_loop(self._prepare_client)
 
     async def _prepare_client(self) -> None:
-        async with asyncio.timeout(_PREPARE_SECONDS):
-            await self._use_client(self._clients.for_running_loop(), _ready, None)
-            await self.close_connections()
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS):
+                await self._use_client(self._clients.for_running_loop(), _ready, None)
+                await self.close_connections()
+        except TimeoutError:
+            msg = f"no client could be made in {PREPARE_SECONDS:g} s: where its credentials come from doesn't answer"
+            raise SecretUnavailableError(msg) from None
 
     async def warm(self) -> None:
         """Make and connect this loop's client: import and load what it needs. No call is made.
@@ -83,6 +88,10 @@ class ClientSource:
         Raises:
             SecretCacheError: a subclass that says why the client could not be made; a later fetch tries again.
         """
+        if before_snapshot.is_ahead:
+            # A client has credentials, and a user's session would keep them, too.
+            await in_thread(self._factory.prepare)
+            return
         await self._use_client(self._clients.for_running_loop(), self._connect, None)
 
     async def _connect(self, client: Any) -> bool:
@@ -117,24 +126,25 @@ class ClientSource:
         """Return what ``use`` makes of the client; None stands for a malformed response."""
         error: SecretCacheError
         cause: BaseException | None = None
-        client: Any = None
+        lease: Lease | None = None
         secret_id = None if request is None else request.secret_id
         try:
             with redacted():
-                client = await loop_client.acquire()
+                lease = await loop_client.acquire()
                 try:
-                    result = await use(client)
+                    result = await use(lease.client)
                 finally:
-                    loop_client.release()
+                    await loop_client.release(lease)
         except Exception as exc:  # noqa: BLE001  # the SDK's parsers raise exceptions of any type
             error, is_chainable, is_renewable = to_error(exc, secret_id)
-            if is_renewable:
-                loop_client.outdate()
+            if is_renewable and lease is not None:
+                loop_client.outdate(lease)
             if is_renewable and self._had_response:
                 # The credentials were good before, so they are likely to be renewed.
                 error.is_transient = True
             if request is not None:
-                explain(error, request, getattr(getattr(client, "meta", None), "region_name", None))
+                meta = getattr(None if lease is None else lease.client, "meta", None)
+                explain(error, request, getattr(meta, "region_name", None))
             cause = exc if is_chainable else None
         else:
             if result is not None:

@@ -28,6 +28,17 @@ _CLOSE_TIMEOUT: Final = 1.0
 wall_clock: Callable[[], float] = time.time
 
 
+class Lease:
+    """A client, and how many callers on its loop use it now."""
+
+    __slots__ = ("client", "is_outdated", "users")
+
+    def __init__(self) -> None:
+        self.client: Any = None
+        self.users = 0
+        self.is_outdated = False
+
+
 class ClientFactory(Protocol):
     """Makes clients, and closes their connections."""
 
@@ -35,8 +46,8 @@ class ClientFactory(Protocol):
         """Do what clients of all loops need; return whether a client takes long to make and may serve any loop."""
         ...
 
-    def open(self) -> AbstractAsyncContextManager[Any]:
-        """Return a context manager of a new client."""
+    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager of a client that no other loop uses."""
         ...
 
     async def connect(self, client: Any) -> None:
@@ -55,7 +66,7 @@ class ClientFactory(Protocol):
         """Close the connections of a client whose loop doesn't run, without awaiting anything.
 
         Args:
-            client: the client, or None.
+            client: the client.
             abort: False in the child of a fork, which must leave the parent's event loop alone.
         """
         ...
@@ -140,63 +151,75 @@ class LoopClient:
         self.slots = asyncio.Semaphore(max_concurrency)
         self._factory = factory
         self._lock = asyncio.Lock()
-        self._lifetime: AsyncGenerator[Any, None] | None = None
-        self._client: Any = None
-        self._users = 0
+        self._current: Lease | None = None
+        # Besides the current one those that were replaced, until their last caller is done.
+        self._lifetimes: dict[Lease, AsyncGenerator[Any, None]] = {}
         self._used_at = 0.0
-        self._is_outdated = False
 
-    async def acquire(self) -> Any:
+    async def acquire(self) -> Lease:
         """Return the client, a new one if there is none, without old connections; each acquire needs a release."""
         async with self._lock:
             await self._drop_old()
-            # shutdown_asyncgens may have ended the generator, and the loop may be run again after it.
-            if getattr(self._lifetime, "ag_frame", None) is None:
-                self._lifetime = None
-                lifetime = _lifetime_of(self._factory.open())
-                self._client = await anext(lifetime)
-                self._lifetime = lifetime
+            lease = self._current
+            if lease is None:
+                lease = Lease()
+                lifetime = _lifetime_of(self._factory.open(lease))
+                lease.client = await anext(lifetime)
+                self._lifetimes[lease] = lifetime
+                self._current = lease
             # Nothing is awaited from here on, so a cancelled caller isn't counted.
-            self._users += 1
-            return self._client
+            lease.users += 1
+            return lease
 
     async def _drop_old(self) -> None:
-        """Close connections that were idle for too long, or the client if it is outdated."""
-        if self._lifetime is None:
+        """Close connections that were idle for too long; let go of a client that is outdated or was closed."""
+        lease = self._current
+        if lease is None:
             return
         idle = wall_clock() - self._used_at
-        if not self._users and self._is_outdated:
+        if lease.is_outdated or _has_ended(self._lifetimes[lease]):
             await self.aclose()
-        elif not self._users and not 0 <= idle <= MAX_IDLE:
-            if not await self._close_connections():
+        elif not lease.users and not 0 <= idle <= MAX_IDLE:
+            if not await self._close_connections(lease):
                 await self.aclose()
         elif idle > _UNNOTICED_IDLE:
             for _ in range(_ITERATIONS):
                 await asyncio.sleep(0)
 
-    async def _close_connections(self) -> bool:
+    async def _close_connections(self, lease: Lease) -> bool:
         with suppress(Exception):  # A dead peer must not hold up a fetch.
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                return await self._factory.close_connections(self._client)
+                return await self._factory.close_connections(lease.client)
         return False
 
-    def outdate(self) -> None:
-        """Let the next caller have another client, which looks for credentials anew: this one's were refused."""
-        if self._client is not None:
-            self._is_outdated = True
-            self._factory.outdate(self._client)
+    def outdate(self, lease: Lease) -> None:
+        """Let later callers have another client, which looks for credentials anew: this one's were refused."""
+        lease.is_outdated = True
+        self._factory.outdate(lease.client)
 
-    def release(self) -> None:
-        """Give the client back."""
-        self._users -= 1
+    async def release(self, lease: Lease) -> None:
+        """Give the client back; it is closed if it was replaced, and this was its last caller."""
+        lease.users -= 1
         self._used_at = wall_clock()
+        if lease is not self._current or _has_ended(self._lifetimes[lease]):
+            await self._close_unused(lease)
 
     async def aclose(self) -> None:
-        """Close the client. If it is in use, it is closed when the last reference to this object is dropped."""
-        if self._users or self._lifetime is None:
+        """Close the client, as soon as nobody uses it. A later caller gets a new one."""
+        lease, self._current = self._current, None
+        if lease is not None:
+            await self._close_unused(lease)
+
+    async def _close_unused(self, lease: Lease) -> None:
+        lifetime = None if lease.users else self._lifetimes.pop(lease, None)
+        if lifetime is None:
             return
-        lifetime, self._lifetime, self._client = self._lifetime, None, None
-        self._is_outdated = False
+        if lease is self._current:
+            self._current = None
+        if _has_ended(lifetime):
+            # What its callers have opened since then.
+            await self._close_connections(lease)
+            return
         # An error in closing concerns no caller, and a dead peer must not hold up a fetch.
         with suppress(Exception):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
@@ -204,11 +227,12 @@ class LoopClient:
                 await lifetime.aclose()
 
     def abandon(self) -> None:
-        """Close the client from outside of its loop, which doesn't run: no warning, no log, nothing awaited."""
-        lifetime, client, self._lifetime, self._client = self._lifetime, self._client, None, None
-        with suppress(Exception):
-            self._factory.abandon(client, abort=True)
-        if lifetime is not None:
+        """Close the clients from outside of their loop, which doesn't run: no warning, no log, nothing awaited."""
+        self._current = None
+        while self._lifetimes:
+            lease, lifetime = self._lifetimes.popitem()
+            with suppress(Exception):
+                self._factory.abandon(lease.client, abort=True)
             # Without connections the context manager's exit awaits nothing, so one step ends it.
             exit_ = lifetime.aclose()
             with suppress(Exception):
@@ -218,8 +242,14 @@ class LoopClient:
 
     def abandon_after_fork(self) -> None:
         """In the child of a fork: close the copies of the sockets, and leave the rest as it is."""
-        with suppress(Exception):
-            self._factory.abandon(self._client, abort=False)
+        for lease in self._lifetimes:
+            with suppress(Exception):
+                self._factory.abandon(lease.client, abort=False)
+
+
+def _has_ended(lifetime: AsyncGenerator[Any, None]) -> bool:
+    """Return whether shutdown_asyncgens has ended a client's generator. The loop may be run again after it."""
+    return getattr(lifetime, "ag_frame", None) is None
 
 
 def _lifetime_of(manager: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any, None]:

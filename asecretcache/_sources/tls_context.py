@@ -51,18 +51,28 @@ class TLSContexts:
             bundle: the path of a file, or of a directory as OpenSSL has it.
             select: what of the bundle to trust; None for all of it.
         """
-        contexts, version = self._contexts, _version(bundle)
-        found = contexts.get((bundle, select))
-        if found is None or found[0] != version:
-            found = version, verifying_context(bundle, "" if select is None else select(bundle))
-            contexts[bundle, select] = found
-        return check_context(found[1])
+        return self._find(bundle, select) or self._make(bundle, select, "" if select is None else select(bundle))
 
     async def get_soon(self, bundle: str, select: Selection | None = None) -> ssl.SSLContext:
         """Return the context as ``get`` does, but make it in a thread if that takes long."""
-        found = self._contexts.get((bundle, select))
-        is_quick = select is not None or (found is not None and found[0] == _version(bundle)) or _is_small(bundle)
-        return self.get(bundle, select) if is_quick else await in_thread(self.get, bundle, select)
+        found = self._find(bundle, select)
+        if found is not None:
+            return found
+        certificates = "" if select is None else select(bundle)
+        if certificates or _is_small(bundle):
+            return self._make(bundle, select, certificates)
+        return await in_thread(self._make, bundle, select, "")
+
+    def _find(self, bundle: str, select: Selection | None) -> ssl.SSLContext | None:
+        version, context = self._contexts.get((bundle, select), (None, None))
+        return None if context is None or version != _version(bundle) else check_context(context)
+
+    def _make(self, bundle: str, select: Selection | None, certificates: str) -> ssl.SSLContext:
+        # The version is looked at first: if the file changes meanwhile, the context is made anew.
+        contexts, version = self._contexts, _version(bundle)
+        context = verifying_context(bundle, certificates)
+        contexts[bundle, select] = version, context
+        return context
 
 
 def _version(path: str) -> object:

@@ -12,7 +12,7 @@ import pytest
 import observe
 from asecretcache import SecretCache, set_default_cache
 from asecretcache._cache import live_caches
-from asecretcache._lambda.preparation import init_budget
+from asecretcache._init_phase import init_budget
 from asecretcache._process_events import before_snapshot
 from virtual_runner import virtual_time
 

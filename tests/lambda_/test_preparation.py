@@ -29,8 +29,10 @@ from asecretcache import (
     get_secret,
     prefetch_in_init,
     set_default_cache,
+    sync_handler,
 )
 from asecretcache._cache import live_caches
+from asecretcache._init_phase import init_budget
 from asecretcache.testing import InMemorySource
 from simulation.virtual_loop import VirtualTime
 from virtual_runner import Context
@@ -534,6 +536,42 @@ def test_a_source_that_cannot_be_prepared_does_not_fail_init(
     )
 
     assert caplog.messages == ["the source could not be prepared; the first fetch will do it: a mistake"]
+
+
+def test_what_caches_prepare_counts_as_inits_time(
+    importing: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later caches are left to the first fetch, and a decorator has what is left."""
+    module = importing(
+        "import time\n"
+        "class Slow(PreparedSource):\n"
+        "    def prepare(self) -> None:\n"
+        "        super().prepare()\n"
+        "        time.sleep(0.02)\n"
+        "init_budget.left = 0.01\n"
+        "caches = [SecretCache(first := Slow()), SecretCache(second := Slow())]"
+    )
+
+    assert (module.first.prepared, module.second.prepared) == (1, 0)
+    assert init_budget.left == 0
+
+
+@pytest.mark.parametrize("decorate", [async_handler, sync_handler])
+def test_in_an_invocation_decorating_fetches_nothing(
+    source: InMemorySource, monkeypatch: pytest.MonkeyPatch, lambda_init: None, decorate: Any
+) -> None:
+    """It would take the invocation's time; the decorated handler prefetches when it is called."""
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1")
+    handler = Nameless() if decorate is async_handler else Ordinary()
+    decorate(prefetch=[NAME])(handler)
+
+    assert not source.calls
+
+
+class Ordinary:
+    """An object that is a synchronous handler."""
+
+    def __call__(self, event: object, context: object) -> None: ...
 
 
 def test_a_line_of_the_module_prefetches(

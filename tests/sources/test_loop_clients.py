@@ -71,9 +71,9 @@ def one_by_one(*open_clients: OpenClient) -> OpenClient:
 async def use(clients: LoopClients) -> Any:
     """Acquire and release this loop's client."""
     loop_client = clients.for_running_loop()
-    client = await loop_client.acquire()
-    loop_client.release()
-    return client
+    lease = await loop_client.acquire()
+    await loop_client.release(lease)
+    return lease.client
 
 
 async def test_concurrent_callers_share_one_client() -> None:
@@ -96,20 +96,17 @@ async def test_concurrent_callers_share_one_client() -> None:
 
 
 async def test_a_client_in_use_outlives_aclose() -> None:
-    """aclose() takes no client away from its user; it is closed when the user has dropped it."""
+    """aclose() takes no client away from its user; it is closed when the user has given it back."""
     client = FakeClient()
     clients = clients_of(client)
     loop_client = clients.for_running_loop()
-    await loop_client.acquire()
+    lease = await loop_client.acquire()
 
     await clients.aclose()
     await run_tasks()
     assert client.closed == 0
 
-    loop_client.release()
-    del loop_client
-    gc.collect()
-    await run_tasks()
+    await loop_client.release(lease)
     assert client.closed == 1
 
 
@@ -143,21 +140,23 @@ async def test_an_idle_clients_connections_are_closed(client_clock: ManualClock,
     await clients.aclose()
 
 
-async def test_an_outdated_client_is_replaced_when_nobody_uses_it() -> None:
-    """Until then callers share it."""
+async def test_an_outdated_client_is_replaced_for_later_callers() -> None:
+    """It is closed when its last caller is done; with overlapping callers it would never be, otherwise."""
     client = FakeClient()
     clients = clients_of(client)
     loop_client = clients.for_running_loop()
-    await loop_client.acquire()
-    loop_client.outdate()
-    await use(clients)
-    assert client.opened == 1
-    loop_client.release()
+    first, second = await loop_client.acquire(), await loop_client.acquire()
+    loop_client.outdate(first)
     await use(clients)
     await use(clients)
+    assert (client.opened, client.closed) == (2, 0)
+    await loop_client.release(first)
+    assert client.closed == 0
+    await loop_client.release(second)
+    assert client.closed == 1
 
-    assert (client.opened, client.closed) == (2, 1)
     await clients.aclose()
+    assert (client.opened, client.closed) == (2, 2)
 
 
 async def test_this_loops_client_can_be_closed() -> None:
@@ -183,11 +182,11 @@ async def test_a_client_in_use_is_not_replaced(client_clock: ManualClock) -> Non
     client_clock.advance(100)
 
     assert await loop_client.acquire() is first
-    loop_client.release()
+    await loop_client.release(first)
     client_clock.advance(100)
     assert await loop_client.acquire() is first
-    loop_client.release()
-    loop_client.release()
+    await loop_client.release(first)
+    await loop_client.release(first)
     await clients.aclose()
     assert client.opened == 1
 

@@ -125,6 +125,16 @@ async def test_a_short_bundle_needs_no_thread(threads: list[bool], bundle: Path)
     assert threads == [True, True]
 
 
+async def test_a_part_that_is_empty_is_the_whole_bundle(threads: list[bool]) -> None:
+    """As a bundle without Amazon's labels is, in some Linux distributions; so it is parsed in a thread."""
+    contexts = TLSContexts()
+
+    part = await contexts.get_soon(default_bundle(), lambda _: "")
+
+    assert len(part.get_ca_certs()) > 50
+    assert threads == [False]
+
+
 async def test_connections_that_begin_together_parse_it_once(threads: list[bool]) -> None:
     """The others wait for the first."""
     tls_context.tls_contexts.clear()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._process_events import before_snapshot
 from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 
 _logger: Final = logging.getLogger("asecretcache")
@@ -61,7 +62,7 @@ class _ClientFactory(SdkClientFactory):
         self._kept: dict[object, Any] = {}
         self._is_logged = False
 
-    def open(self) -> AbstractAsyncContextManager[Any]:
+    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a new client."""
         from asecretcache._sources.direct.environment import resolve_settings
 
@@ -74,7 +75,7 @@ class _ClientFactory(SdkClientFactory):
         if not self._is_logged:
             self._is_logged = True
             _logger.info("DirectSource uses the AWS SDK: %s", settings)
-        return super().open()
+        return super().open(lease)
 
     def prepare(self) -> bool:
         """Make the TLS context, or prepare the SDK where the environment needs it."""

@@ -6,18 +6,20 @@ import functools
 import logging
 import os
 import re
+import sys
+import threading
 import time
-import weakref
-from collections.abc import MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final
 
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._init_phase import is_init, is_lambda
-from asecretcache._process_events import after_fork, before_snapshot
+from asecretcache._init_phase import is_in_invocation
+from asecretcache._process_events import after_fork, after_fork_in_parent, before_fork
+from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.retry_quota import ATTEMPTS, LONGEST_TIMEOUTS
 from asecretcache._sources.sdk.credentials import adopt, share_over_loops
 from asecretcache._sources.sdk.patches import SERVICE, abandon_client, patch_credentials, patch_loader
+from asecretcache._sources.sdk.spare_clients import SpareClients
 from asecretcache._sources.sdk.verified_client import create_client
 from asecretcache._sources.threads import in_thread
 from asecretcache._sources.tls_context import UNVERIFIED, tls_contexts
@@ -28,9 +30,7 @@ _LATE: Final = (
     "the AWS SDK was imported within an invocation, which took %.0f ms: make the SecretCache at the module's level, or "
     "call prefetch_in_init() there, so that it is imported during INIT, which has more CPU"
 )
-# More than a process has loops at the same time would only be kept for nothing.
-_MAX_SPARES: Final = 4
-_READ_BY_SDK: Final = ("aws_", "boto", "requests_ca_bundle", "http_proxy", "https_proxy", "no_proxy", "home")
+FORK_SECONDS: Final = 10.0
 
 
 class SdkClientFactory:
@@ -58,45 +58,30 @@ class SdkClientFactory:
         self._location = {"region_name": region_name, "endpoint_url": endpoint_url}
         self._loader: Any = None
         self._spare_sessions: list[Any] = []
-        # Clients whose loops have ended; without connections, nothing in them belongs to a loop. Making one takes as
-        # long as all the rest of a call on a new loop.
-        self._spare_clients: list[tuple[int, Any]] = []
-        self._made_in: MutableMapping[Any, int] = weakref.WeakKeyDictionary()
-        self._outdated: weakref.WeakSet[Any] = weakref.WeakSet()
-        after_fork.add(self._drop_spares)
-        before_snapshot.add(self._drop_spares)
+        self._spares = SpareClients()
 
-    def open(self) -> AbstractAsyncContextManager[Any]:
+    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a client that no other loop uses."""
-        return _BorrowedClient(self)
+        return _BorrowedClient(self, lease)
 
     async def borrow(self) -> Any:
         """Return a client that no loop uses, a new one if there is none."""
-        environment = _fingerprint()
-        # Not "while there is one": another thread may take it in between.
-        with suppress(IndexError):
-            while True:
-                made_in, client = self._spare_clients.pop()
-                if made_in == environment:
-                    return client
-        client = await (await self._create()).__aenter__()
-        self._made_in[client] = environment
+        origin = self._spares.origin()
+        client = self._spares.take(origin)
+        if client is None:
+            client = await (await self._create()).__aenter__()
+            self._spares.add(client, origin)
         return client
 
-    async def give_back(self, client: Any) -> None:
-        """Close the connections of a client, and keep it for the next loop."""
+    async def give_back(self, client: Any, *, is_in_use: bool) -> None:
+        """Close the connections of a client, and keep it for the next loop unless calls are under way."""
         await self.close_connections(client)
-        # The limiter of the adaptive mode has a lock of the loop's.
-        is_free = client.meta.config.retries.get("mode") != "adaptive" and client not in self._outdated
-        if is_free and not before_snapshot.is_ahead and len(self._spare_clients) < _MAX_SPARES:
-            self._spare_clients.append((self._made_in[client], client))
+        if not is_in_use:
+            self._spares.keep(client)
 
     def outdate(self, client: Any) -> None:
         """Don't keep a client: its credentials were refused."""
-        self._outdated.add(client)
-
-    def _drop_spares(self) -> None:
-        self._spare_clients.clear()
+        self._spares.outdate(client)
 
     async def connect(self, client: Any) -> None:
         """Open a connection for the first call."""
@@ -112,12 +97,16 @@ class SdkClientFactory:
         abandon_client(client, abort=abort)
 
     def prepare(self) -> bool:
-        """Import the SDK and load its models, which takes 0.3 s. It may run in several threads at the same time.
+        """Import the SDK and load its models, which takes 0.3 s. Any thread may do it; a fork waits for it.
 
         Raises:
             ConfigurationError: this version of the SDK can't be used.
         """
-        _check_version()
+        with _preparing:
+            return self._prepare()
+
+    def _prepare(self) -> bool:
+        check_version()
         import asecretcache._sources.sdk.http_session  # noqa: F401  # it imports aiohttp
 
         if self._user_session is None:
@@ -140,7 +129,7 @@ class SdkClientFactory:
     async def _create(self) -> Any:
         """Return the SDK's own context manager of a client."""
         if self._loader is None:
-            began, is_late = time.perf_counter(), is_lambda() and not is_init()
+            began, is_late = time.perf_counter(), is_in_invocation() and "aiobotocore.session" not in sys.modules
             # If this is cancelled, the thread goes on, and a later call finds its work done.
             await in_thread(self.prepare)
             if is_late:
@@ -189,26 +178,54 @@ class SdkClientFactory:
         return merged
 
 
+class _Preparing:
+    """Held while the SDK is imported: a child of a fork would have half of its modules, for as long as it lives."""
+
+    def __init__(self) -> None:
+        self._reset()
+        before_fork.add(self._wait)
+        after_fork_in_parent.add(self._go_on)
+        after_fork.add(self._reset)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _wait(self) -> None:
+        # Not for ever: it may be the thread that imports which forks.
+        self._is_held = self._lock.acquire(timeout=FORK_SECONDS)
+
+    def _go_on(self) -> None:
+        if self._is_held:
+            self._lock.release()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._is_held = False
+
+
+_preparing: Final = _Preparing()
+
+
 class _BorrowedClient:
     """An async context manager of a client.
 
     It isn't a generator, because LoopClient wraps it into one: see ``_lifetime_of`` there.
     """
 
-    def __init__(self, factory: SdkClientFactory) -> None:
+    def __init__(self, factory: SdkClientFactory, lease: Lease) -> None:
         self._factory = factory
+        self._lease = lease
 
     async def __aenter__(self) -> Any:
         self._client = await self._factory.borrow()
         return self._client
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._factory.give_back(self._client)
-
-
-def _fingerprint() -> int:
-    """Return what changes with the variables that the SDK reads. Not the values themselves, which are keys."""
-    return hash(frozenset(item for item in os.environ.items() if item[0].lower().startswith(_READ_BY_SDK)))
+        # The loop may end all generators while calls are under way.
+        await self._factory.give_back(self._client, is_in_use=self._lease.users > 0)
 
 
 def new_session() -> Any:
@@ -225,7 +242,7 @@ def new_session() -> Any:
     return session
 
 
-def _check_version() -> None:
+def check_version() -> None:
     """Raise ConfigurationError for a version of the SDK that has a known fault."""
     from aiobotocore import __version__ as version
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from asecretcache._sources.sdk.patches import abandon_client
 
@@ -62,7 +63,11 @@ class UsersClientFactory:
     """Makes clients by a function of the user's."""
 
     def __init__(self, open_client: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
-        self.open = open_client
+        self._open_client = open_client
+
+    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  # as ClientFactory has it
+        """Return the function's context manager of a client."""
+        return self._open_client()
 
     def prepare(self) -> bool:
         """Do nothing: what the function needs is its own."""

@@ -20,6 +20,7 @@ from botocore.loaders import JSONFileLoader
 
 import asecretcache
 from asecretcache import ConfigurationError
+from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk import patches
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from raw_server import GOOD, RawServer
@@ -27,7 +28,7 @@ from raw_server import GOOD, RawServer
 
 async def fetch(factory: SdkClientFactory) -> str:
     """Open a client, call it once and close it."""
-    async with factory.open() as client:
+    async with factory.open(Lease()) as client:
         text: str = (await client.get_secret_value(SecretId="name"))["SecretString"]
         return text
 
@@ -163,7 +164,7 @@ async def test_a_client_has_our_time_outs_and_attempts(aws_raw: RawServer) -> No
     """And what the user's config sets instead of them."""
     given = AioConfig({"keepalive_timeout": 7}, read_timeout=1.5)
     for config, read_timeout, kept in ((None, 3.0, 12), (given, 1.5, 7)):
-        async with SdkClientFactory(None, None, None, config).open() as client:
+        async with SdkClientFactory(None, None, None, config).open(Lease()) as client:
             made = client.meta.config
 
         assert (made.connect_timeout, made.read_timeout) == (2.0, read_timeout)

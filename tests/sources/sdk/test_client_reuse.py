@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from typing import Any
 
+import aioboto3
 import pytest
 from aiobotocore.session import AioSession
 from botocore.config import Config
 
-from asecretcache import CredentialsError, DirectSource, SecretsManagerSource
+from asecretcache import CredentialsError, DirectSource, SecretsManagerSource, SecretUnavailableError
 from asecretcache._process_events import after_fork, before_snapshot
-from asecretcache._sources import tls_context
+from asecretcache._sources import client_source, tls_context
+from asecretcache._sources.loop_clients import Lease
+from asecretcache._sources.sdk import client_factory
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from asecretcache._sources.tls_context import tls_contexts, verifying_context
 from asecretcache.testing import ManualClock
+from forks import in_child, needs_fork
 from raw_server import RawServer
 from source_helpers import CANARY, FakeClient, SourceClass, fetch_error, fetch_value, refusal
 
@@ -163,6 +169,45 @@ def test_a_fork_and_a_snapshot_leave_no_client(aws_raw: RawServer, made: list[st
     assert len(made) == 2
 
 
+def test_refused_credentials_let_go_of_all_spares(aws_raw: RawServer, made: list[str]) -> None:
+    """Those that are as old have the same ones; each would fail once more."""
+    source = SecretsManagerSource()
+    aws_raw.let_go.clear()
+    threads = [threading.Thread(target=lambda: asyncio.run(fetch_value(source))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(aws_raw.requests) < 3:
+        aws_raw.arrived.wait(0.01)
+    aws_raw.let_go.set()
+    for thread in threads:
+        thread.join()
+    good, aws_raw.bytes = aws_raw.bytes, refusal("ExpiredTokenException")
+    with pytest.raises(CredentialsError):
+        asyncio.run(fetch_value(source))
+    aws_raw.bytes = good
+
+    assert [asyncio.run(fetch_value(source)) for _ in range(3)] == ["the value"] * 3
+    assert len(made) == 4
+
+
+def test_a_client_in_use_is_given_to_no_other_loop(aws_raw: RawServer, made: list[str]) -> None:
+    """A loop may end all generators, and so the client's, while a call is under way."""
+    source = SecretsManagerSource()
+    aws_raw.let_go.clear()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(fetch_value(source))
+    while not aws_raw.requests:
+        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    aws_raw.let_go.set()
+
+    assert asyncio.run(fetch_value(source)) == "the value"
+    assert len(made) == 2
+    with suppress(Exception):
+        loop.run_until_complete(task)
+    loop.close()
+
+
 def test_after_the_snapshot_clients_are_kept(
     aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +230,7 @@ def test_no_more_clients_are_kept_than_loops_are_likely(aws_raw: RawServer, made
     factory = SdkClientFactory(None, None, None, None)
 
     async def at_once(count: int) -> None:
-        clients = [factory.open() for _ in range(count)]
+        clients = [factory.open(Lease()) for _ in range(count)]
         for each in clients:
             await each.__aenter__()
         for each in clients:
@@ -203,7 +248,7 @@ def test_the_environment_is_not_kept_in_plain_text(aws_raw: RawServer, credentia
     factory = SdkClientFactory(None, None, None, None)
 
     async def use() -> None:
-        async with factory.open():
+        async with factory.open(Lease()):
             pass
 
     asyncio.run(use())
@@ -245,6 +290,41 @@ def test_before_a_snapshot_no_client_is_prepared(
     assert made == []
 
 
+@pytest.mark.parametrize("make", [AioSession, aioboto3.Session])
+async def test_before_a_snapshot_a_users_session_gets_no_keys(
+    aws_raw: RawServer, credentials: pytest.MonkeyPatch, make: Any
+) -> None:
+    """It would keep them, for all clones; what needs none is prepared."""
+    credentials.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    found: list[object] = []
+    get_credentials = AioSession.get_credentials
+
+    async def noted(session: AioSession) -> Any:
+        found.append(session)
+        return await get_credentials(session)
+
+    credentials.setattr(AioSession, "get_credentials", noted)
+    source = SecretsManagerSource(make())
+    await source.warm()
+    assert found == []
+
+    assert await fetch_value(source) == "the value"
+    assert found
+    await source.aclose()
+
+
+def test_credentials_that_do_not_come_end_the_preparation(aws_raw: RawServer, credentials: pytest.MonkeyPatch) -> None:
+    """INIT has no time for it, and the error tells what is the matter."""
+    credentials.setattr(client_source, "PREPARE_SECONDS", 0.05)
+
+    async def hang(_: object) -> None:
+        await asyncio.Event().wait()
+
+    credentials.setattr(AioSession, "get_credentials", hang)
+    with pytest.raises(SecretUnavailableError, match=r"no client could be made in 0\.05 s: where its credentials"):
+        SecretsManagerSource().prepare()
+
+
 def test_a_direct_source_prepares_the_sdk_where_it_is_needed(
     aws_raw: RawServer, made: list[str], credentials: pytest.MonkeyPatch
 ) -> None:
@@ -280,24 +360,74 @@ async def test_warm_succeeds_without_a_connection(aws_raw: RawServer, any_source
     assert "Secrets Manager" in str(await fetch_error(source))
 
 
+LATE = """
+import asyncio, logging, os, sys
+from asecretcache import SecretCache
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+if "prepare" in sys.argv:
+    import aiobotocore.session
+os.environ["_X_AMZN_TRACE_ID"] = "Root=1"
+for _ in range(2):
+    cache = SecretCache()
+    asyncio.run(cache.get_secret("name"))
+"""
+
+
+@pytest.mark.parametrize(("variables", "is_told"), [(["AWS_LAMBDA_RUNTIME_API"], True), ([], False)])
+@pytest.mark.parametrize("arguments", [[], ["prepare"]])
 def test_an_import_within_an_invocation_is_told(
-    aws_raw: RawServer, credentials: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    aws_raw: RawServer, credentials: pytest.MonkeyPatch, variables: list[str], is_told: bool, arguments: list[str]
 ) -> None:
-    """Once, with the time that it took and the remedy; not where it was prepared, and not elsewhere than in Lambda."""
-    caplog.set_level(logging.INFO, "asecretcache")
-    asyncio.run(fetch_value(SecretsManagerSource()))
-    credentials.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
-    prepared, late = SecretsManagerSource(), SecretsManagerSource()
-    prepared.prepare()
-    asyncio.run(fetch_value(prepared))
-    assert caplog.messages == []
+    """Once, with the remedy; not if the SDK was there before, and not elsewhere than in Lambda."""
+    for variable in variables:
+        credentials.setenv(variable, "127.0.0.1:1")
+    command = [sys.executable, "-c", LATE, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    for _ in range(2):
-        asyncio.run(fetch_value(late))
+    told = [line for line in ended.stdout.splitlines() if line.startswith("the AWS SDK was imported")]
+    assert len(told) == (is_told and not arguments)
+    assert all("make the SecretCache at the module's level, or call prefetch_in_init() there" in line for line in told)
 
-    (message,) = caplog.messages
-    assert message.startswith("the AWS SDK was imported within an invocation, which took ")
-    assert "make the SecretCache at the module's level, or call prefetch_in_init() there" in message
+
+@needs_fork
+def test_a_fork_waits_for_the_import(aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child would have half of the SDK's modules, for as long as it lives; the thread isn't there."""
+    factory = SdkClientFactory(None, None, None, None)
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+    check_version = client_factory.check_version
+
+    def take_long() -> None:
+        began.set()
+        may_end.wait()
+        check_version()
+
+    def prepare() -> None:
+        factory.prepare()
+        ended.set()
+
+    monkeypatch.setattr(client_factory, "check_version", take_long)
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    began.wait()
+    threading.Timer(0.1, may_end.set).start()
+
+    # The child may import, too: nothing is held there, nor in the parent.
+    assert in_child(lambda: may_end.is_set() and factory.prepare())
+    thread.join()
+    assert factory.prepare()
+
+
+@needs_fork
+def test_a_fork_does_not_wait_for_ever(aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be made by the very thread that imports."""
+    monkeypatch.setattr(client_factory, "FORK_SECONDS", 0.01)
+    factory = SdkClientFactory(None, None, None, None)
+    children: list[bool] = []
+    monkeypatch.setattr(client_factory, "check_version", lambda: children.append(in_child(factory._prepare)))
+    with contextlib.suppress(RecursionError):
+        factory.prepare()
+
+    assert children
 
 
 def test_a_client_of_the_users_is_not_prepared() -> None:
