@@ -109,7 +109,7 @@ class InMemorySource:
         return self._find(request)
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
-        """Return the current versions, or the errors of those that can't be had; see BatchSource."""
+        """Return the current versions, or an error for each that has none; see BatchSource."""
         self.batches.append(tuple(secret_ids))
         await self._turn()
         if self._batch_failure is not None:

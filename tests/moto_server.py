@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -125,3 +126,12 @@ def aws_environment(credentials: pytest.MonkeyPatch, moto_server: MotoServer) ->
     """Fake credentials, a region, and the moto server as Secrets Manager."""
     credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", moto_server.url)
     return credentials
+
+
+@pytest.fixture
+def hung_endpoint(aws_environment: pytest.MonkeyPatch) -> Iterator[None]:
+    """An endpoint that accepts connections and never responds; the environment names it as Secrets Manager."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        port = server.getsockname()[1]
+        aws_environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{port}")
+        yield

@@ -17,10 +17,9 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -53,7 +52,7 @@ def find_emulator(place: Path) -> Path | str:
     return program
 
 
-class Emulator:
+class Emulator(AbstractContextManager["Emulator"]):
     """A function in the emulator; a context manager.
 
     Args:
@@ -115,10 +114,5 @@ class Emulator:
         self._process.terminate()
         self.log, _ = self._process.communicate(timeout=60)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -15,7 +15,7 @@ from asecretcache._cache import live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.deadline import Scope, time_to_answer
-from asecretcache._loops import cancel_all_tasks, is_loop_running
+from asecretcache._loops import end_loop, is_loop_running
 from asecretcache._process_events import after_fork, before_snapshot
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Invocations:
         try:
             runner, self._runner = self._runner, None
             if runner is not None:
-                _close(runner)
+                end_loop(runner.get_loop())
         finally:
             self._lock.release()
 
@@ -119,14 +119,6 @@ def _new_runner() -> asyncio.Runner:
     executor = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=_inside.set, initargs=(os.getpid(),))
     runner.get_loop().set_default_executor(executor)
     return runner
-
-
-def _close(runner: asyncio.Runner) -> None:
-    """Close the loop as Runner.close does, but start no thread: from 3.12 on that fails while Python exits."""
-    loop = runner.get_loop()
-    cancel_all_tasks(loop)
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
 
 
 invocations: Final = Invocations()

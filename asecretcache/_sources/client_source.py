@@ -95,7 +95,7 @@ class ClientSource:
         await self._use_client(self._clients.for_running_loop(), self._connect, None)
 
     async def _connect(self, client: Any) -> bool:
-        # If it can't be had, the first fetch tells why.
+        # If there is none, the first fetch tells why.
         with suppress(Exception):
             await self._factory.connect(client)
         return True

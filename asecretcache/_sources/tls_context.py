@@ -32,7 +32,7 @@ Selection = Callable[[str], str]
 class TLSContexts:
     """The TLS contexts of the process, by what they trust. Nobody may change one that it got here.
 
-    A context is made anew after a fork, for a clone of a snapshot, and when the bundle's file has changed.
+    After a fork, in a clone of a snapshot, and when the bundle's file has changed, a new context is made.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class TLSContexts:
         before_snapshot.add(self.clear)
 
     def clear(self) -> None:
-        """Make all contexts anew from now on."""
+        """Forget all contexts; new ones are made when they are needed."""
         self._contexts = {}
 
     def get(self, bundle: str, select: Selection | None = None) -> ssl.SSLContext:
@@ -68,7 +68,7 @@ class TLSContexts:
         return None if context is None or version != _version(bundle) else check_context(context)
 
     def _make(self, bundle: str, select: Selection | None, certificates: str) -> ssl.SSLContext:
-        # The version is looked at first: if the file changes meanwhile, the context is made anew.
+        # The version is looked at first: if the file changes meanwhile, the next call makes another context.
         contexts, version = self._contexts, _version(bundle)
         context = verifying_context(bundle, certificates)
         contexts[bundle, select] = version, context

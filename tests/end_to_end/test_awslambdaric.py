@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -95,14 +93,6 @@ def test_a_background_task_does_not_inherit_the_deadline(moto: MotoServer) -> No
     with start("behaviours.background") as environment:
         assert environment.invoke("start", timeout=0.2).payload == "started"
         assert environment.invoke("collect").payload == VALUE
-
-
-@pytest.fixture
-def hung_endpoint(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An endpoint that accepts connections and never responds."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.getsockname()[1]}")
-        yield
 
 
 @pytest.mark.usefixtures("hung_endpoint")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,6 @@ def test_after_a_timeout_the_new_environment_fetches_anew(moto: MotoServer, emul
     assert (text, first != second) == (VALUE, True)
     assert moto.calls() == 2
     assert "phase: invoke" in emulator.log
-
-
-@pytest.fixture
-def hung_endpoint(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An endpoint that accepts connections and never responds."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.getsockname()[1]}")
-        yield
 
 
 @pytest.mark.usefixtures("hung_endpoint")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +71,6 @@ def test_init_prefetches(moto: MotoServer, way: str) -> None:
         environment.wait_for_init()
 
         assert moto.calls() == (way not in WITHOUT_PREFETCH)
-
-
-@pytest.fixture
-def hung_endpoint(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An endpoint that accepts connections and never responds."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.getsockname()[1]}")
-        yield
 
 
 @pytest.mark.usefixtures("hung_endpoint")
