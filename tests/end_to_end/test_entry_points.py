@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,17 @@ def test_an_invocation_answers_before_its_deadline(way: str) -> None:
     """A hung endpoint is an error of the handler's, or a response 500, and the next invocation is served too."""
     with start(way, WITHOUT_PREFETCH="1") as environment:
         environment.wait_for_init()
-        for _ in range(2):
-            began = time.monotonic()
-            outcome = environment.invoke(REQUEST, timeout=4)
-            assert time.monotonic() - began < 4
-            if outcome.error is None:
-                assert outcome.payload["statusCode"] == 500
-            else:
-                assert outcome.error["errorType"] in {"SecretUnavailableError", "BatchProcessingError"}
+        outcomes = [environment.invoke(REQUEST, timeout=2) for _ in range(2)]
+
+    for outcome in outcomes:
+        if outcome.error is None:
+            assert outcome.payload["statusCode"] == 500
+        else:
+            assert outcome.error["errorType"] in {"SecretUnavailableError", "BatchProcessingError"}
+    # What ended the reads isn't the fetch's own time-out, which comes after 10 s.
+    told = f"{environment.log} {[outcome.error for outcome in outcomes]}"
+    assert "didn't end before the invocation's deadline" in told
+    assert "took longer than 10 s" not in told
 
 
 @pytest.mark.parametrize("way", WAYS)

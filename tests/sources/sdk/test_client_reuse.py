@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import aioboto3
@@ -386,6 +389,18 @@ def test_an_import_within_an_invocation_is_told(
     told = [line for line in ended.stdout.splitlines() if line.startswith("the AWS SDK was imported")]
     assert len(told) == (is_told and not arguments)
     assert all("make the SecretCache at the module's level, or call prefetch_in_init() there" in line for line in told)
+
+
+def test_the_import_is_told_with_its_milliseconds(
+    aws_raw: RawServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here the SDK only seems not to have been imported."""
+    caplog.set_level(logging.INFO, "asecretcache")
+    monkeypatch.setattr(client_factory, "sys", SimpleNamespace(modules={}))
+    monkeypatch.setattr(client_factory, "is_in_invocation", lambda: True)
+    asyncio.run(fetch_value(SecretsManagerSource()))
+
+    assert re.match(r"the AWS SDK was imported within an invocation, which took \d+ ms: make", caplog.messages[0])
 
 
 @needs_fork
