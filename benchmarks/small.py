@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from environments import HERE, ROOT
+from environments import CLIENTS, HERE, ROOT
 from figures import median, spread, table
 from machine import as_text, machine
 from server import Server
@@ -77,6 +78,13 @@ cache = SecretCache({source})
 def handler(event, context):
     return len(asyncio.run(cache.get_secret("db")))
 """
+_PEER: Final = """
+import asyncio, os, sys
+sys.path += os.environ["PEERS"].split(os.pathsep)
+from {client} import get
+def handler(event, context):
+    return len({call})
+"""
 DIRECT, PREFETCH = "DirectSource()", ', prefetch=["db"]'
 #: What the emulator's figures are compared with.
 NOTHING, BASELINE = "a handler that does nothing", "aioboto3, asyncio.run"
@@ -91,7 +99,27 @@ HANDLERS: Final = {
     "asecretcache, async_handler with prefetch, DirectSource": _DECORATED.format(source=DIRECT, prefetch=PREFETCH),
     "asecretcache, sync_handler with prefetch": _SYNC.format(source=""),
     "asecretcache, sync_handler with prefetch, DirectSource": _SYNC.format(source=DIRECT),
+    "aws-secretsmanager-caching": _PEER.format(client="official", call='get("db")'),
+    "Powertools parameters": _PEER.format(client="powertools", call='get("db")'),
+    "async-lru + aioboto3": _PEER.format(client="with_async_lru", call='asyncio.run(get("db"))'),
 }
+#: What a cold start takes where it isn't one: the first asks DescribeSecret too.
+CALLS: Final = {"aws-secretsmanager-caching": 2, NOTHING: 0}
+#: The others over aioboto3 take what aioboto3 takes, so they are measured in the emulator alone.
+OTHERS: Final = {
+    f"{name} + aioboto3": _PEER.format(client=f"with_{name.replace('-', '_')}", call='asyncio.run(get("db"))')
+    for name in ("aiocache", "cachebox", "cachetools-async", "cashews")
+}
+#: Beside what `make test` has installed, without their dependencies: the SDKs are the same for all.
+PACKAGES: Final = (
+    "aiocache",
+    "async-lru",
+    "aws-secretsmanager-caching",
+    "cachebox>=6",
+    "cachetools",
+    "cachetools-async",
+    "cashews",
+)
 
 _PREPARED: Final = "import asyncio, time\nfrom asecretcache import DirectSource, SecretCache\n"
 _MEASURED: Final = "began = time.perf_counter(); {call}; print((time.perf_counter() - began) * 1000)"
@@ -200,6 +228,15 @@ def wait():
     return {name: float(process.communicate()[0]) for name, process in started.items()}
 
 
+def install_peers() -> list[str]:
+    """Install the other clients, and return what has to be on the path for their handlers."""
+    target = ROOT / "small"
+    shutil.rmtree(target, ignore_errors=True)
+    options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--target", str(target)]
+    subprocess.run([sys.executable, "-P", "-m", "pip", "install", *options, *PACKAGES], check=True)
+    return [str(CLIENTS), str(target)]
+
+
 def emulated(variables: Mapping[str, str], rounds: int) -> dict[str, list[float]]:
     """Return by handler the milliseconds of the first invocation with its INIT, in AWS's emulator."""
     from runtime_emulator import Emulator, find_emulator
@@ -209,9 +246,10 @@ def emulated(variables: Mapping[str, str], rounds: int) -> dict[str, list[float]
         if isinstance(program, str):
             print(program)
             return {}
-        found: dict[str, list[float]] = {name: [] for name in HANDLERS}
+        handlers = HANDLERS | OTHERS
+        found: dict[str, list[float]] = {name: [] for name in handlers}
         for _ in range(rounds):
-            for name, text in HANDLERS.items():
+            for name, text in handlers.items():
                 Path(place, "app.py").write_text(text, encoding="utf-8")
                 with Emulator(program, "app.handler", Path(place), environ=variables) as emulator:
                     emulator.wait_until_listening()
@@ -241,7 +279,7 @@ def report(results: Mapping[str, Any]) -> str:
         prices = {
             name: [f"{price(name, each[size], int(size)) * 1e6:.1f}" for size in sizes] for name, each in first.items()
         }
-        title = "A cold start's price in millionths of a USD: its call, INIT and first invocation"
+        title = "A cold start's price in millionths of a USD: its calls, INIT and first invocation"
         parts.append(
             table(title, ("", *(f"{size} MB" for size in sizes)), [[name, *row] for name, row in prices.items()])
         )
@@ -258,9 +296,10 @@ def report(results: Mapping[str, Any]) -> str:
 
 
 def price(name: str, samples: list[list[float]], memory: int) -> float:
-    """Return the USD of a cold start: its call, and the milliseconds of INIT and invocation at that memory."""
+    """Return the USD of a cold start: its calls, and the milliseconds of INIT and invocation at that memory."""
+    calls = CALLS.get(name, 1)
     seconds = (median([init for init, _ in samples]) + median([took for _, took in samples])) / 1000
-    return (name != NOTHING) * USD_A_CALL + seconds * memory / 1024 * USD_A_GB_SECOND
+    return calls * USD_A_CALL + seconds * memory / 1024 * USD_A_GB_SECOND
 
 
 def attempt(measure: Callable[[], Any]) -> Any:
@@ -291,6 +330,8 @@ def main() -> None:
             "AWS_DEFAULT_REGION": "eu-west-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CA_BUNDLE": str(bundle),
+            "BENCH_TTL": "3600",
+            "PEERS": os.pathsep.join(install_peers()),
         }
         plain = variables | {"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.urls["HTTP"]}
         over_tls = variables | {"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.urls["TLS"]}

@@ -1,8 +1,7 @@
 """AWS's own Runtime Interface Emulator, which is in the wheel of aws-sam-cli; a pytest plugin.
 
 It does what lambda_local does not: INIT with the first invocation, time-outs and a new INIT after one, extensions. It
-neither freezes an environment nor restores a snapshot; lambda_local does, and it runs the workers of Managed Instances,
-for which the emulator wants a user of its own.
+neither freezes an environment nor restores a snapshot; lambda_local does.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
@@ -93,10 +93,21 @@ class Emulator(AbstractContextManager["Emulator"]):
         self.log = ""
 
     def invoke(self, event: Any = None, *, seconds: float = 60) -> Any:
-        """Return what the function reported; text that isn't JSON, such as of a time-out, as it is."""
+        """Return what the function reported; text that isn't JSON, such as of a time-out, as it is.
+
+        Where no worker of a Managed Instance is free, wait for one.
+        """
         self.wait_until_listening()
-        with urllib.request.urlopen(self._url, json.dumps(event).encode(), timeout=seconds) as response:
-            text = response.read().decode()
+        while True:
+            try:
+                with urllib.request.urlopen(self._url, json.dumps(event).encode(), timeout=seconds) as response:
+                    text = response.read().decode()
+                break
+            except urllib.error.HTTPError as exc:
+                with exc:
+                    if exc.headers["Error-Type"] != "Runtime.Unavailable":
+                        raise
+                time.sleep(0.05)
         try:
             return json.loads(text)
         except ValueError:

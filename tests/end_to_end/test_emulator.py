@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +74,16 @@ def test_a_hung_endpoint_is_no_timeout(emulate: Callable[..., Emulator], way: st
 
 
 @pytest.fixture
-def put_into_opt(tmp_path: Path) -> Callable[[str, str], tuple[str, ...]]:
-    """Returns the command by which a program runs with an executable file in an /opt of its own."""
+def with_opt() -> Callable[[str], tuple[str, ...]]:
+    """Returns the command by which a program runs with an /opt of its own, in which a script has put something."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("the emulator looks into /opt, and this machine gives no process an /opt of its own: unshare -m")
 
-    def put(name: str, text: str) -> tuple[str, ...]:
-        file = tmp_path / Path(name).name
-        file.write_text(text, encoding="utf-8")
-        file.chmod(0o755)
-        script = f"mount -t tmpfs none /opt && mkdir -p $(dirname /opt/{name}) && cp {file} /opt/{name}"
-        return (unshare, "-m", "sh", "-c", f'{script} && exec "$0" "$@"')
+    def command(script: str) -> tuple[str, ...]:
+        return (unshare, "-m", "sh", "-ec", f'mount -t tmpfs none /opt\n{script}\nexec "$0" "$@"')
 
-    return put
+    return command
 
 
 EXTENSION = f"""#!{sys.executable} -I
@@ -105,11 +103,55 @@ while True:
 
 
 def test_beside_an_extension(
-    moto: MotoServer, emulate: Callable[..., Emulator], put_into_opt: Callable[[str, str], tuple[str, ...]]
+    moto: MotoServer, emulate: Callable[..., Emulator], with_opt: Callable[[str], tuple[str, ...]], tmp_path: Path
 ) -> None:
     """As the Parameters and Secrets extension stands beside functions."""
-    with emulate("emulated.handler", prefix=put_into_opt("extensions/extension", EXTENSION)) as emulator:
+    file = tmp_path / "extension"
+    file.write_text(EXTENSION, encoding="utf-8")
+    put = f"mkdir /opt/extensions; install -m 755 {file} /opt/extensions/extension"
+    with emulate("emulated.handler", prefix=with_opt(put)) as emulator:
         assert [emulator.invoke()[0] for _ in range(2)] == [VALUE] * 2
 
     assert moto.calls() == 1
     assert "the extension saw an event" in emulator.log
+
+
+# The emulator starts it in /var/task, not the command that it is given, and as a user who may not be able to read the
+# interpreter, its packages and the checkout where they lie.
+BOOTSTRAP = """#!/bin/sh
+export PYTHONPATH=/var/task:/opt/packages LD_LIBRARY_PATH=/opt/python/lib
+exec /opt/python/bin/python3 -P -m awslambdaric emulated.handler
+"""
+
+
+def test_the_workers_of_a_managed_instance_pay_one_call_each(
+    moto: MotoServer, emulate: Callable[..., Emulator], with_opt: Callable[[str], tuple[str, ...]], tmp_path: Path
+) -> None:
+    """Each has a process for itself, and an INIT."""
+    workers = 3
+    (tmp_path / "bootstrap").write_text(BOOTSTRAP, encoding="utf-8")
+    put = f"""
+install -m 755 {tmp_path}/bootstrap /opt/bootstrap
+mkdir /opt/python /opt/packages /opt/handlers
+mount --bind {sys.base_prefix} /opt/python
+mount --bind {sysconfig.get_path("purelib")} /opt/packages
+mount --bind {HANDLERS} /opt/handlers
+mount -t tmpfs none /var
+mkdir /var/task
+mount --bind /opt/handlers /var/task
+"""
+    environ = {"AWS_LAMBDA_MAX_CONCURRENCY": str(workers)}
+    with emulate("emulated.handler", environ=environ, prefix=with_opt(put)) as emulator:
+        processes: set[int] = set()
+        for _ in range(50):  # until the last worker has initialised itself
+            with ThreadPoolExecutor(workers) as threads:
+                answers = list(threads.map(emulator.invoke, [0.1] * workers))
+            assert {text for text, _ in answers} == {VALUE}
+            processes.update(process for _, process in answers)
+            if len(processes) == workers:
+                break
+
+    assert len(processes) == workers
+    assert moto.calls() == workers
+    assert emulator.log.count("path=/opt/bootstrap") == 1  # whose runtime client starts the workers
+    assert VALUE not in emulator.log
