@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from asecretcache._cache import SecretCache
 from asecretcache._core.stats import CacheStats
+from asecretcache._events import EventReport
 from asecretcache._exceptions import (
     CacheClosedError,
     ConfigurationError,
@@ -45,6 +46,7 @@ __all__ = [
     "ConfigurationError",
     "CredentialsError",
     "DirectSource",
+    "EventReport",
     "LambdaHandler",
     "Secret",
     "SecretAccessDeniedError",

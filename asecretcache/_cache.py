@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from asyncio import CancelledError, Future
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from itertools import takewhile
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from asecretcache._core.entries import Record
 from asecretcache._core.fetch import Fetch, FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._core.options import CacheOptions
-from asecretcache._core.rotation import Rotations
+from asecretcache._core.rotation import RefreshOn, RefreshPolicy, Rotations
+from asecretcache._core.selection import select, select_texts, text_of
 from asecretcache._core.stats import CacheStats
+from asecretcache._events import EventReport, apply_event
 from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretErrorGroup
-from asecretcache._init_phase import init_budget, is_init
-from asecretcache._inject import injector
+from asecretcache._init_phase import is_init
+from asecretcache._inject import Injected, Injector
 from asecretcache._models import Secret
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
 from asecretcache._sources.client_source import ClientSource
-from asecretcache._sources.protocols import BatchSource, PreparableSource, SecretSource, WarmableSource
+from asecretcache._sources.preparation import prepare_in_init
+from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
 
 T = TypeVar("T")
-
-_logger: Final = logging.getLogger("asecretcache")
 
 
 class SecretCache:
@@ -99,13 +97,14 @@ class SecretCache:
             raise ConfigurationError(msg)
         self._now = options.clock
         self._loader = Loader(options, self._source.fetch, fetch_batch)
-        self._records = self._loader.store.records
+        self._store = self._loader.store
+        self._records = self._store.records
         self._rotations = Rotations(self._loader)
         _caches[id(self)] = self
         after_fork.add(self._loader.reset_after_fork)
         before_snapshot.add(self.clear)
         if is_init():
-            _prepare(self._source)
+            prepare_in_init(self._source)
 
     async def get_secret(self, reference: str, version_stage: str | None = None, version_id: str | None = None) -> str:
         """Return the text of a secret, or of one key of its JSON, from memory while it is fresh.
@@ -136,7 +135,7 @@ class SecretCache:
         waiter = self._loader.single_flight.try_join(found, now) if type(found) is Fetch else None
         if waiter is None:
             parsed = parse_reference(reference, version_stage, version_id)
-            return self._loader.text(parsed, await self._loader.load(parsed.request, name=parsed.name))
+            return text_of(self._loader, parsed, await self._loader.load(parsed.request, name=parsed.name))
         # As _wait has it. Many readers may come at once, and one coroutine more takes them half as long again.
         try:
             await waiter
@@ -148,7 +147,7 @@ class SecretCache:
         record = self._records.get(reference)
         if type(record) is Record and record.secret is secret and secret.secret_string is not None:
             return record.text  # type: ignore[return-value]  # what is kept has a text
-        return self._loader.text(parse_reference(reference, version_stage, version_id), secret)
+        return text_of(self._loader, parse_reference(reference, version_stage, version_id), secret)
 
     async def get_secrets(self, *references: str) -> dict[str, str]:
         """Return the texts of several secrets, or of keys of their JSON, by the references; fetched concurrently.
@@ -159,28 +158,11 @@ class SecretCache:
         Raises:
             SecretErrorGroup: with an error for each reference that failed; what was fetched is stored all the same.
         """
-        texts = self._fresh_texts(references)
+        texts = self._store.fresh_texts(references, self._now())
         if texts is not None:
             return texts
         parsed = parse_several("get_secrets", references)
-        results = await self._loader.load_all([each.request for each in parsed])
-        texts = {}
-        # By identity: references to one secret share its error.
-        errors: dict[SecretCacheError, None] = {}
-        for each in parsed:
-            result = results[each.request]
-            try:
-                if isinstance(result, Secret):
-                    texts[each.text] = self._loader.text(each, result)
-                else:
-                    errors[result] = None
-            except SecretCacheError as exc:
-                # Its traceback holds this frame, and so the texts.
-                errors[exc.with_traceback(None)] = None
-        if errors:
-            texts.clear()
-            raise SecretErrorGroup._of(list(errors), len({each.text for each in parsed}))
-        return texts
+        return select_texts(self._loader, parsed, await self._loader.load_all([each.request for each in parsed]))
 
     async def get_secret_binary(
         self, reference: str, *, version_stage: str | None = None, version_id: str | None = None
@@ -225,7 +207,7 @@ class SecretCache:
         secret = await self._loader.load(parsed.request, name=parsed.name)
         if parsed.json_key is None:
             return secret._json(parsed.secret_id, None)
-        return self._loader.select(parsed, secret).value
+        return select(self._loader, parsed, secret).value
 
     async def get_as(
         self,
@@ -341,20 +323,20 @@ class SecretCache:
         reference: str,
         function: Callable[[Secret], Awaitable[T]],
         *,
-        refresh_on: type[Exception] | tuple[type[Exception], ...],
+        refresh_on: RefreshOn,
         refresh_timeout: float = 5.0,
     ) -> T:
         """Return what ``await function(secret)`` returns, with a newer version if the stored one is refused.
 
         When the function raises ``refresh_on``, the secret is refreshed: with one call for all concurrent callers, and
         with none if a newer version is in memory already. If the version has changed, the function is called once
-        more. While it hasn't, the secret is refreshed again with growing pauses: during a rotation the database may be
-        ahead of the secret for a moment.
+        more. While it hasn't, the secret is refreshed again with growing pauses: a database may be ahead of the secret.
 
         Args:
             reference: as ``get`` takes it.
-            function: takes the Secret, and connects with it, for example.
-            refresh_on: what the function raises when the secret is no longer valid.
+            function: takes the Secret.
+            refresh_on: what the function raises when the secret is no longer valid: an exception, a tuple of them,
+                or a function of the exception that returns a bool.
             refresh_timeout: seconds to wait for a new version, at most until the invocation's deadline. It doesn't
                 bound the calls of the function.
 
@@ -363,17 +345,30 @@ class SecretCache:
             Exception: what the function raised, if no other version came or that one was refused too.
         """
         request = parse_reference(reference).whole_request("call_with_secret")
-        return await self._rotations.call(request, function, refresh_on, refresh_timeout)
+        policy = RefreshPolicy.checked(refresh_on, refresh_timeout)
+        if not callable(function):
+            kind = type(function).__name__
+            raise ConfigurationError(f"function must be callable with the secret and return an awaitable, not {kind}")
+        secrets = {request: await self._loader.load(request)}
+        return await self._rotations.call(secrets, lambda found: function(found[request]), policy)
 
+    @overload
+    def inject(self, /, **references: str) -> Injected: ...
+    @overload
+    def inject(self, /, *, refresh_on: RefreshOn, refresh_timeout: float = 5.0, **references: str) -> Injected: ...
     def inject(
-        self, /, **references: str
-    ) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], Callable[..., Coroutine[Any, Any, T]]]:
+        self, /, *misplaced: object, refresh_on: Any = None, refresh_timeout: Any = None, **references: str
+    ) -> Any:
         """Return a decorator that passes secrets to an ``async def`` function as keyword arguments, at each call.
 
-        ``@cache.inject(password="prod/db:password")``. They are fetched concurrently unless they are fresh; an argument
-        that the caller passes isn't fetched. The function's signature, seen from outside, lacks them.
+        ``@cache.inject(password="prod/db:password")``. They are fetched concurrently unless they are fresh; those of
+        one secret are of one version. An argument that the caller passes isn't fetched. The function's signature, seen
+        from outside, lacks them. Type checkers see all its parameters: there, an injected one needs a default.
 
         Args:
+            refresh_on: as call_with_secret takes it. When the function raises it, all the secrets are refreshed, and
+                the function is called once more, with the same arguments of the caller, if one has changed.
+            refresh_timeout: as call_with_secret takes it, 5 seconds by default.
             references: by the names of the function's arguments, as get_secret takes them.
 
         Raises:
@@ -381,18 +376,60 @@ class SecretCache:
                 take an argument.
             SecretErrorGroup: when the function is called: with an error for each secret that failed.
         """
-        return injector(self.get_secrets, references)
+        if misplaced:
+            raise ConfigurationError("inject takes references by the names of arguments: inject(password='prod/db')")
+        policy = None
+        if refresh_on is not None:
+            policy = RefreshPolicy.checked(refresh_on, 5.0 if refresh_timeout is None else refresh_timeout)
+        elif refresh_timeout is not None:
+            raise ConfigurationError("refresh_timeout needs refresh_on, by which the function refuses its secrets")
+        return Injector(self._loader, self._rotations, references, policy)
+
+    def on_change(self, reference: str, callback: Callable[[Secret], object]) -> Callable[[], None]:
+        """Call a function with the Secret whenever a version of it replaces another, and return what ends that.
+
+        Once per version, whatever has brought it: a ttl, a refresh, a rotation, an event. The first value isn't a
+        change. A plain function is called on the event loop that has fetched, and must return at once; what an async
+        one returns is awaited in a task of that loop. What either raises is logged, by its type alone.
+
+        Args:
+            reference: a name or an ARN, whichever the secret is read by; and a staging label if it isn't AWSCURRENT.
+            callback: the function, sync or async.
+
+        Raises:
+            ConfigurationError: the reference has a JSON key or a version, or the callback isn't callable.
+        """
+        self._loader.check_open()
+        request = parse_reference(reference).whole_request("on_change")
+        changes = self._loader.changes
+        with self._loader.lock:
+            listener = changes.add(request, callback, self._store.entries.items())
+        return partial(changes.remove, listener)
+
+    async def apply_event(self, event: object) -> EventReport:
+        """Refresh what an event of Secrets Manager says has changed, and report what was done.
+
+        EventBridge sends "Secret Label Updated" when a label moves. Each entry of that secret and label whose version
+        is another is refreshed once; events that come twice or late do no harm.
+
+        Args:
+            event: the event or its detail, as a dict or JSON, also within what SQS, SNS and Lambda wrap it in.
+
+        Raises:
+            ConfigurationError: it is none of these types. What fails in a refresh is in the report.
+        """
+        return await apply_event(self._loader, event)
 
     def peek(self, reference: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret | None:
         """Return what is stored, fresh or not, or None; no I/O, not a coroutine. A JSON key is refused."""
         if version_stage is version_id is None and type(reference) is str:
             # A name or ARN that is stored needs no parsing.
-            entry = self._loader.store.entries.get(reference)
+            entry = self._store.entries.get(reference)
             if entry is not None:
                 return entry.secret
         self._loader.check_open()
         request = parse_reference(reference, version_stage, version_id).whole_request("peek")
-        entry = self._loader.store.entries.get(request.key)
+        entry = self._store.entries.get(request.key)
         return None if entry is None else entry.secret
 
     def invalidate(self, reference: str) -> None:
@@ -426,6 +463,7 @@ class SecretCache:
         self._loader.forget()
         try:
             await self._loader.single_flight.cancel_all()
+            await self._loader.changes.aclose()
         finally:
             if self._owns_source:
                 from anyio import CancelScope  # Its import takes some milliseconds; few callers close a cache.
@@ -447,44 +485,8 @@ class SecretCache:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._loader.is_closed else f"{len(self._loader.store.entries)} secrets"
+        state = "closed" if self._loader.is_closed else f"{len(self._store.entries)} secrets"
         return f"<SecretCache {state} ttl={self._loader.options.ttl!r}>"
-
-    def _fresh_texts(self, references: Sequence[str]) -> dict[str, str] | None:
-        """Return the texts if all of them are fresh in memory, else None."""
-        records, now = self._records, self._now()
-        texts: dict[str, str] = {}
-        try:
-            for reference in references:
-                found = records[reference]
-                # Two comparisons: a chained one takes longer here.
-                if not (now < found.expires_at and now >= found.started_at):
-                    break
-                texts[reference] = found.text
-                found.hits += 1
-            else:
-                if len(texts) == len(references):
-                    return texts
-        except (KeyError, TypeError, AttributeError):
-            pass
-        # The long way counts all of them, and a reference that is given twice only once.
-        with suppress(KeyError, TypeError, AttributeError):
-            for reference in takewhile(texts.__contains__, references):
-                records[reference].hits -= 1
-        return None
-
-
-def _prepare(source: SecretSource) -> None:
-    """Do what the first fetch would have to do with the CPU share of a small function. A failure doesn't fail INIT."""
-    if not isinstance(source, PreparableSource) or not init_budget.left:
-        return
-    began = time.monotonic()
-    try:
-        source.prepare()
-    except Exception as exc:  # noqa: BLE001 - the first fetch meets it, and raises it where it can be handled
-        _logger.warning("the source could not be prepared; the first fetch will do it: %s", exc)
-    finally:
-        init_budget.spend(time.monotonic() - began)
 
 
 # All live caches, for what concerns the whole process: a snapshot, the end of an invocation. Not a WeakSet, which can't

@@ -164,7 +164,7 @@ async def test_a_closed_cache_refuses_every_use(source: InMemorySource) -> None:
     await cache.aclose()
 
     @cache.inject(value=TEXT)
-    async def function(value: str) -> str:
+    async def function(value: str = "") -> str:
         return value
 
     async def use(secret: Secret) -> str:

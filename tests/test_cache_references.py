@@ -41,7 +41,7 @@ async def _call_with_secret(cache: SecretCache, reference: str) -> str:
 
 async def _inject(cache: SecretCache, reference: str) -> str:
     @cache.inject(value=reference)
-    async def function(value: str) -> str:
+    async def function(value: str = "") -> str:
         return value
 
     return await function()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -168,3 +169,34 @@ async def test_several_are_served_stale_as_one_is(source: InMemorySource, clock:
 
     assert await cache.get_secrets(*wanted) == wanted
     assert cache.stats().stale_served == 2
+
+
+class _RotatedWhenRead(str):
+    """A reference whose look-up takes so long that another thread replaces the secret meanwhile."""
+
+    __slots__ = ("cache",)
+    cache: SecretCache | None
+
+    def __hash__(self) -> int:
+        cache = getattr(self, "cache", None)
+        if cache is not None:
+            self.cache = None
+            thread = threading.Thread(target=asyncio.run, args=(_refresh_and_read(cache),))
+            thread.start()
+            thread.join()
+        return super().__hash__()
+
+
+async def _refresh_and_read(cache: SecretCache) -> None:
+    await cache.refresh(JSON)
+    await cache.get_secrets(JSON + ":user", JSON + ":port")
+
+
+async def test_several_keys_of_one_secret_are_of_one_version(cache: SecretCache, source: InMemorySource) -> None:
+    """Also while another thread replaces it: a user's name and another user's password don't go together."""
+    user, port = JSON + ":user", _RotatedWhenRead(JSON + ":port")
+    await cache.get_secrets(user, port)
+    source.rotate(JSON, '{"user": "app_clone", "port": 1}')
+    port.cache = cache
+
+    assert list((await cache.get_secrets(user, port)).values()) == ["app_clone", "1"]

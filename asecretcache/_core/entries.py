@@ -7,6 +7,9 @@ change of a store is made under the lock of the loader that owns it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any, Final
 
 from asecretcache._models import Key, Secret
@@ -109,6 +112,7 @@ class EntryStore:
         # Not a dict, where finding the first key gets slow once keys before it were deleted.
         self.entries: Final[OrderedDict[Key, Entry]] = OrderedDict()
         self._past_hits = 0
+        self._replacements = 0
         self.evictions = 0
 
     @property
@@ -126,10 +130,36 @@ class EntryStore:
             self.entries.move_to_end(key)
         elif len(self.entries) >= self._max_size:
             self._evict()
+        # Counted before and after, so that a reader of several records sees that they may be of two versions.
+        self._replacements += 1
         self.entries[key] = entry
         # In place: readers in other threads hold no lock and must find one record or the other.
         self.records[key] = entry.whole
+        self._replacements += 1
         return True
+
+    def fresh_texts(self, references: Sequence[str], now: float) -> dict[str, str] | None:
+        """Return the texts if all of them are fresh and none was replaced meanwhile by another thread, else None."""
+        records, replacements = self.records, self._replacements
+        texts: dict[str, str] = {}
+        try:
+            for reference in references:
+                found = records[reference]
+                # Two comparisons: a chained one takes longer here.
+                if not (now < found.expires_at and now >= found.started_at):
+                    break
+                texts[reference] = found.text
+                found.hits += 1
+            else:
+                if len(texts) == len(references) and replacements == self._replacements:
+                    return texts
+        except (KeyError, TypeError, AttributeError):
+            pass
+        # The long way counts all of them, and a reference that is given twice only once.
+        with suppress(KeyError, TypeError, AttributeError):
+            for reference in takewhile(texts.__contains__, references):
+                records[reference].hits -= 1
+        return None
 
     def add_field(self, key: Key, name: Any, field: Record) -> None:
         """Keep a field of the entry, unless the entry has been replaced since or has as many fields as are kept."""

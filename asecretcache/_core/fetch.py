@@ -241,7 +241,7 @@ class FetchTask:
             # Without its traceback, whose frames would keep the fetch alive and show what they hold.
             return exc.with_traceback(None)
         except Exception as exc:  # noqa: BLE001 - a source may raise anything, with the value in it
-            reason = f"raised {type(exc).__name__} at {_origin(exc)}"
+            reason = f"raised {type(exc).__name__} at {origin_of(exc)}"
             if isinstance(exc, TimeoutError) and self.timeout.was_raised:
                 reason = f"took longer than {self.timeout.seconds:g} s{network_hint()}"
         return SecretUnavailableError(f"the fetch of {self._subject()} {reason}")
@@ -259,7 +259,7 @@ class FetchTask:
         return f"secret {self.fetches[0].request.secret_id!r}" if count == 1 else f"{count} secrets"
 
 
-def _origin(exc: BaseException) -> str:
+def origin_of(exc: BaseException) -> str:
     """Return where an exception was raised, which is safe to tell and enough to find a mistake in a source."""
     trace = exc.__traceback__
     assert trace is not None, "it was caught"

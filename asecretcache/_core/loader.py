@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final
 
-from asecretcache._core.entries import EntryStore, Record
+from asecretcache._core.changes import Changes
+from asecretcache._core.entries import EntryStore
 from asecretcache._core.fetch import Fetch, FetchBatch, FetchContext, FetchOne, FetchReason, wait_for
 from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_serve_stale, new_entry
 from asecretcache._core.options import CacheOptions
-from asecretcache._core.single_flight import LogLine, SingleFlight
+from asecretcache._core.single_flight import AfterStore, SingleFlight
 from asecretcache._core.stats import CacheStats, Counts
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, network_hint, time_left
 from asecretcache._exceptions import CacheClosedError, SecretCacheError, SecretUnavailableError
 from asecretcache._models import Secret, SecretRequest
-from asecretcache._references import SecretReference
+
+_logger: Final = logging.getLogger("asecretcache")
 
 # Of the parents of forks. Kept, since ending their fetches would touch sockets that both processes share.
 _inherited: Final[list[SingleFlight]] = []
@@ -34,6 +37,7 @@ class Loader:
         self.options = options
         self.is_closed = False
         self.store = EntryStore(options.max_size)
+        self.changes = Changes()
         self._retries = RetrySpacing(options.max_size)
         self._counts: Counts = dict.fromkeys(CacheStats._fields, 0)
         self._context = FetchContext(self._counts, fetch, fetch_batch)
@@ -110,38 +114,6 @@ class Loader:
             for request, fetch in zip(missing, fetches, strict=True):
                 results[request] = fetch.secret or self._conclude(fetch, request, reason, is_retry=is_retry)
         return {request: result for request, result in results.items() if result is not None}
-
-    def text(self, reference: SecretReference, secret: Secret) -> str:
-        """Return what a reference selects, as text.
-
-        Raises:
-            SecretFormatError: the secret doesn't have the form that the reference asks for.
-        """
-        record = self.select(reference, secret)
-        return reference.to_text(record.value) if record.text is None else record.text
-
-    def select(self, reference: SecretReference, secret: Secret) -> Record:
-        """Return what a reference selects; a scalar is kept with its entry for later reads.
-
-        Raises:
-            SecretFormatError: the secret doesn't have the form that the reference asks for.
-        """
-        found = self.store.records.get(reference.name)
-        if type(found) is Record and found.secret is secret and secret.secret_string is not None:
-            return found
-        request, name, value, text = reference.request, reference.name, None, None
-        if reference.json_key is None:
-            # Also where the entry is gone by now, so that the error names the secret as the caller did.
-            text = secret._text(request.secret_id)
-        else:
-            value = secret._json(request.secret_id, reference.json_key)
-            if isinstance(value, (str, int, float)):
-                text = value if isinstance(value, str) else reference.to_text(value)
-        field = Record(secret, value, text)
-        if text is not None and name is not None and name != request.key:
-            with self.lock:
-                self.store.add_field(request.key, name, field)
-        return field
 
     def servable(self, request: SecretRequest, error: SecretCacheError | None) -> Secret | None:
         """Return the stored value if it is fresh, or may be served stale given what its latest fetch failed with."""
@@ -266,16 +238,18 @@ class Loader:
             self._counts["stale_served"] += 1
         return stored
 
-    def _store_result(self, fetch: Fetch) -> LogLine | None:
-        """Store the value of a fetch, or record its failure; return what is to be logged."""
+    def _store_result(self, fetch: Fetch) -> AfterStore | None:
+        """Store the value of a fetch, or record its failure; return what is left to do without the lock."""
         if self.is_closed:
             return None
         key, error = fetch.request.key, fetch.error
         if fetch.secret is not None:
             entry = new_entry(self.options, fetch.request, fetch.secret, fetch.sequence, fetch.started_at)
-            if self.store.put(key, entry):
-                self._retries.failures.pop(key, None)
-            return None
+            if not self.store.put(key, entry):
+                return None
+            self._retries.failures.pop(key, None)
+            listeners = self.changes.learn(key, fetch.secret, fetch.sequence)
+            return partial(self.changes.tell, listeners, fetch.secret) if listeners else None
         present = self.store.entries.get(key)
         if fetch.was_cancelled and fetch.is_background and present is not None:
             present.lost_refreshes += 1
@@ -283,15 +257,15 @@ class Loader:
             # A later fetch has brought a value, so this failure is no news.
             return None
         now = self.options.clock()
-        line: LogLine | None = None
+        after: AfterStore | None = None
         is_stale_served = False
         if isinstance(error, REFUSED) and present is not None:
             if not present.refused_sequence:
-                line = logging.WARNING, "%s; the value in memory isn't served beyond its ttl", error
+                after = partial(_logger.warning, "%s; the value in memory isn't served beyond its ttl", error)
             present.refused_sequence = max(present.refused_sequence, fetch.sequence)
         elif present is not None and may_serve_stale(present, error, now):
             is_stale_served = True
-            line = logging.WARNING, "%s; a stale value is served meanwhile", error
+            after = partial(_logger.warning, "%s; a stale value is served meanwhile", error)
         if fetch.counts_as_failure:
             self._retries.record_failure(key, error, now, is_stale_served=is_stale_served)
-        return line
+        return after

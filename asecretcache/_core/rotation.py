@@ -1,19 +1,23 @@
-"""Calls with a secret that may have been rotated: once more with the new version where the old one is refused."""
+"""Calls with secrets that may have been rotated: once more with the new versions where the old ones are refused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from asecretcache._core.fetch import FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._core.options import seconds
 from asecretcache._core.timeouts import time_left
-from asecretcache._exceptions import ConfigurationError, SecretCacheError
+from asecretcache._exceptions import CacheClosedError, ConfigurationError, SecretCacheError
 from asecretcache._models import Secret, SecretRequest, may_be_same_secret
 
 T = TypeVar("T")
+#: What tells that a function refuses its secrets: exceptions, or a function of the exception.
+RefreshOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+Secrets = Mapping[SecretRequest, Secret]
 
 # The pauses between refreshes that bring nothing new, doubling.
 _FIRST_PAUSE: Final = 0.1
@@ -21,6 +25,34 @@ _LONGEST_PAUSE: Final = 1.0
 _SCHEDULE_KEPT: Final = 60.0
 # A loop's clock may not move within less.
 _CLOCK_STEP: Final = 1e-6
+
+
+class RefreshPolicy(NamedTuple):
+    """When a function's error means that its secrets are refused, and how long to wait for other versions."""
+
+    refresh_on: RefreshOn
+    refresh_timeout: float
+
+    @classmethod
+    def checked(cls, refresh_on: object, refresh_timeout: object) -> RefreshPolicy:
+        """Return the policy of these arguments, or raise ConfigurationError."""
+        timeout = seconds("refresh_timeout", refresh_timeout, remedy="give seconds, or 0 for one refresh")
+        kinds = refresh_on if isinstance(refresh_on, tuple) else (refresh_on,)
+        are_types = bool(kinds) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+        is_function = callable(refresh_on) and not isinstance(refresh_on, type)
+        if not are_types and (not is_function or inspect.iscoroutinefunction(refresh_on)):
+            msg = (
+                "refresh_on must be the exception, a tuple of exceptions, or a plain function of the exception that "
+                "returns a bool, by which the function refuses a secret"
+            )
+            raise ConfigurationError(msg)
+        return cls(refresh_on, timeout)  # type: ignore[arg-type]  # just checked
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Return whether the error means that the secrets are refused."""
+        if isinstance(self.refresh_on, type | tuple):
+            return isinstance(error, self.refresh_on)
+        return bool(self.refresh_on(error))
 
 
 class _Schedule(NamedTuple):
@@ -31,7 +63,7 @@ class _Schedule(NamedTuple):
 
 
 class Rotations:
-    """Runs functions with secrets, and refreshes a secret that a function doesn't accept any more.
+    """Runs functions with secrets, and refreshes the secrets that a function doesn't accept any more.
 
     All callers share the refreshes of a secret and their schedule, so the number of callers doesn't matter.
     """
@@ -40,26 +72,19 @@ class Rotations:
         self._loader = loader
         self._schedules: dict[str, _Schedule] = {}
 
-    async def call(
-        self,
-        request: SecretRequest,
-        function: Callable[[Secret], Awaitable[T]],
-        refresh_on: type[Exception] | tuple[type[Exception], ...],
-        refresh_timeout: float,
-    ) -> T:
-        """See SecretCache.call_with_secret."""
-        refresh_timeout = seconds("refresh_timeout", refresh_timeout, remedy="give seconds, or 0 for one refresh")
-        _check(function, refresh_on)
-        secret = await self._loader.load(request)
+    async def call(self, secrets: Secrets, function: Callable[[Secrets], Awaitable[T]], policy: RefreshPolicy) -> T:
+        """Return what the function returns with these secrets, or with others if it refuses them."""
         try:
-            return await function(secret)
-        except refresh_on as exc:
+            return await function(secrets)
+        except Exception as exc:
+            if not policy.is_refusal(exc):
+                raise
             failure = exc
         try:
-            other = await self._other_version(request, secret, refresh_timeout)
-            if other is None:
+            others = await self._other_versions(secrets, policy.refresh_timeout)
+            if others is None:
                 raise failure
-            return await function(other)
+            return await function(others)
         finally:
             del failure  # Its traceback holds this frame.
 
@@ -70,40 +95,58 @@ class Rotations:
                 if secret_id is None or may_be_same_secret(each, secret_id):
                     del self._schedules[each]
 
-    async def _other_version(self, request: SecretRequest, failed: Secret, refresh_timeout: float) -> Secret | None:
-        """Return a version other than the failed one as soon as there is one; None if none comes in time."""
+    async def _other_versions(self, failed: Secrets, refresh_timeout: float) -> Secrets | None:
+        """Return the secrets as soon as one has another version than failed; None if no version comes in time."""
         monotonic = self._loader.options.monotonic
         ends_at = monotonic() + time_left(refresh_timeout)
+        hopeful, fetched = list(failed), dict(failed)
+        errors: dict[SecretRequest, SecretCacheError] = {}
         has_tried = False
-        error: SecretCacheError | None = None
-        while True:
-            stored = self._loader.servable(request, error)
-            if stored is not None and stored.version_id != failed.version_id:
-                return stored
+        while hopeful:
+            found = {}
+            for request, secret in failed.items():
+                stored = self._loader.servable(request, errors.get(request))
+                is_other = stored is not None and stored.version_id != secret.version_id
+                found[request] = stored if stored is not None and is_other else fetched[request]
+            if any(found[request].version_id != secret.version_id for request, secret in failed.items()):
+                return found
             left = ends_at - monotonic()
-            is_joining = self._loader.single_flight.is_joinable(request, FetchReason.REFRESH)
-            wait = 0.0 if is_joining else self._take_slot(request.secret_id)
+            waits = self._take_slots(hopeful)
+            due = [request for request, wait in waits.items() if wait == 0.0]
             # Without any time there is one refresh all the same.
-            if left <= _CLOCK_STEP and (has_tried or wait > 0.0):
+            if left <= _CLOCK_STEP and (has_tried or not due):
                 return None
             has_tried = True
-            if wait > 0.0:
+            if not due:
                 # For a refresh of another caller, or for the next slot.
-                await asyncio.sleep(min(wait, left))
+                await asyncio.sleep(min(left, *waits.values()))
                 continue
             try:
-                # The fetch may take longer; this bounds only how long its caller waits.
+                # The fetches may take longer; this bounds only how long their caller waits.
                 async with asyncio.timeout(left if left > _CLOCK_STEP else None):
-                    fetched = await self._loader.load(request, FetchReason.REFRESH)
-                if fetched.version_id != failed.version_id:
-                    self.forget(request.secret_id)
-                    return fetched
+                    results = await self._loader.load_all(due, FetchReason.REFRESH)
             except TimeoutError:
-                pass  # The new version may be in memory by now.
-            except SecretCacheError as exc:
-                if not exc.is_transient:
-                    return None
-                error = exc.with_traceback(None)
+                continue  # The new version may be in memory by now.
+            except CacheClosedError:
+                return None
+            for request, result in results.items():
+                if isinstance(result, Secret):
+                    fetched[request] = result
+                    if result.version_id != failed[request].version_id:
+                        self.forget(request.secret_id)
+                elif result.is_transient:
+                    errors[request] = result.with_traceback(None)
+                else:
+                    hopeful.remove(request)
+        return None
+
+    def _take_slots(self, requests: Iterable[SecretRequest]) -> dict[SecretRequest, float]:
+        """Return for each the seconds until its next refresh; 0 if it is due now, its slot taken, or one is running."""
+        single_flight = self._loader.single_flight
+        return {
+            each: 0.0 if single_flight.is_joinable(each, FetchReason.REFRESH) else self._take_slot(each.secret_id)
+            for each in requests
+        }
 
     def _take_slot(self, secret_id: str) -> float:
         """Take the next slot of the schedule and return 0; if it isn't due, return the seconds until it is."""
@@ -120,13 +163,3 @@ class Rotations:
             if len(self._schedules) > self._loader.options.max_size:
                 del self._schedules[next(iter(self._schedules))]
             return wait
-
-
-def _check(function: object, refresh_on: object) -> None:
-    if not callable(function):
-        msg = f"function must be callable with the secret and return an awaitable, not {type(function).__name__}"
-        raise ConfigurationError(msg)
-    kinds = refresh_on if isinstance(refresh_on, tuple) else (refresh_on,)
-    if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        msg = "refresh_on must be the exception, or a tuple of exceptions, by which the function refuses a secret"
-        raise ConfigurationError(msg)

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -25,9 +26,9 @@ from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
 _logger: Final = logging.getLogger("asecretcache")
 
-#: What is logged once the lock is released: level, format and arguments.
-LogLine = tuple[int, str, object]
-StoreResult = Callable[[Fetch], LogLine | None]
+#: What is left to do once the lock is released: to log a line, or to tell of a change.
+AfterStore = Callable[[], object]
+StoreResult = Callable[[Fetch], AfterStore | None]
 
 
 class _LoopFetches:
@@ -57,7 +58,7 @@ class SingleFlight:
 
     Args:
         context: what the fetches share; its callbacks become this object's.
-        store_result: stores the result of a fetch, under the lock, and returns what is to be logged.
+        store_result: stores the result of a fetch, under the lock, and returns what is left to do without it.
         records: what reads look up; a key without a value has its running fetch there.
         options: the options of the cache.
 
@@ -166,7 +167,7 @@ class SingleFlight:
         """
         if fetch.is_done:
             return
-        line: LogLine | None = None
+        after: AfterStore | None = None
         try:
             with self.lock:
                 if isinstance(result, Secret):
@@ -184,17 +185,17 @@ class SingleFlight:
                 self._context.counts["misses"] += fetch.joins
                 self._context.counts["coalesced"] += fetch.joins
                 if fetch.is_cacheable and not (fetch.forgotten_ids and fetch.is_forgotten):
-                    line = self._store_result(fetch)
-                if fetch.secret is not None:
-                    line = (logging.INFO, "secret %s was fetched from Secrets Manager", fetch.request.secret_id)
+                    after = self._store_result(fetch)
         except Exception as exc:  # noqa: BLE001 - a user's clock may raise; the waiters get the result all the same
-            line = (logging.WARNING, "a result could not be stored: the clock raised %s", type(exc).__name__)
+            after = partial(_logger.warning, "a result could not be stored: the clock raised %s", type(exc).__name__)
         if self.observer is not None:
             self.observer.ended(fetch)
         fetch.wake_waiters()
-        if line is not None:
-            # Not under the lock: a log handler may take its time, or use the cache.
-            _logger.log(*line)
+        # Not under the lock: a log handler or a callback may take its time, or use the cache.
+        if fetch.secret is not None:
+            _logger.info("secret %s was fetched from Secrets Manager", fetch.request.secret_id)
+        if after is not None:
+            after()
 
     def forget(self, secret_id: str | None) -> None:
         """Let the running fetches of a secret, or all, neither store their results nor be joined."""

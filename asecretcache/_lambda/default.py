@@ -142,7 +142,7 @@ async def get_secrets(*references: str) -> dict[str, str]:
         SecretErrorGroup: with an error for each reference that failed.
     """
     cache = handler_cache.get() or _process.cache or get_default_cache()
-    texts = cache._fresh_texts(references)
+    texts = cache._store.fresh_texts(references, cache._now())
     if texts is None:
         return await cache.get_secrets(*references)
     if _logger.isEnabledFor(logging.DEBUG):

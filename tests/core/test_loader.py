@@ -20,6 +20,7 @@ from asecretcache import (
 )
 from asecretcache._core.entries import Record
 from asecretcache._core.fetch import FetchReason
+from asecretcache._core.selection import select
 from asecretcache._core.timeouts import Deadline, current_fetch_timeout, invocation_deadline
 from asecretcache._references import parse_reference
 from asecretcache.testing import InMemorySource, ManualClock
@@ -316,12 +317,12 @@ async def test_a_field_of_a_rotated_out_version_is_never_kept(cache: SecretCache
     source.rotate(NAME, '{"user": "new"}')
     await cache.refresh(NAME)
 
-    assert loader.select(reference, old).text == "u"
+    assert select(loader, reference, old).text == "u"
 
     assert field(cache, f"{NAME}:user") is None
     assert await cache.get_secret(f"{NAME}:user") == "new"
     # Nor is the old version's reader given the field of the new one.
-    assert loader.select(reference, old).text == "u"
+    assert select(loader, reference, old).text == "u"
 
 
 async def test_a_secret_that_was_forgotten_meanwhile_is_selected_of(cache: SecretCache) -> None:
@@ -330,8 +331,8 @@ async def test_a_secret_that_was_forgotten_meanwhile_is_selected_of(cache: Secre
     secret = await cache.get(NAME)
     cache.clear()
 
-    assert loader.select(parse_reference(f"{NAME}:user"), secret).text == "u"
-    assert loader.select(parse_reference(NAME), secret).text == JSON
+    assert select(loader, parse_reference(f"{NAME}:user"), secret).text == "u"
+    assert select(loader, parse_reference(NAME), secret).text == JSON
     assert not loader.store.records
 
 
@@ -353,7 +354,7 @@ async def test_a_selected_field_is_found_again(cache: SecretCache) -> None:
     loader, reference = observe.loader(cache), parse_reference(f"{NAME}:user")
     secret = await cache.get(NAME)
 
-    assert loader.select(reference, secret) is loader.select(reference, secret)
+    assert select(loader, reference, secret) is select(loader, reference, secret)
 
 
 async def test_get_refuses_a_key_before_and_after_its_field_is_kept(cache: SecretCache) -> None:

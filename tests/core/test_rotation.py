@@ -545,10 +545,12 @@ async def test_the_oldest_schedule_is_forgotten(database: Database) -> None:
         ({"function": "connect"}, "function must be callable with the secret .* not str"),
         (
             {"refresh_on": "RefusedError"},
-            r"\Arefresh_on must be the exception, or a tuple of exceptions, by which the function refuses a secret\Z",
+            r"\Arefresh_on must be the exception, a tuple of exceptions, or a plain function of the exception",
         ),
         ({"refresh_on": ()}, "refresh_on must be the exception"),
         ({"refresh_on": BaseException}, "refresh_on must be the exception"),
+        ({"refresh_on": int}, "refresh_on must be the exception"),
+        ({"refresh_on": asyncio.sleep}, "refresh_on must be the exception"),
         ({"refresh_on": RefusedError("x")}, "refresh_on must be the exception"),
         ({"refresh_on": (RefusedError, 5)}, "refresh_on must be the exception"),
         ({"refresh_timeout": -1}, "refresh_timeout can't be -1: give seconds, or 0 for one refresh"),

@@ -169,7 +169,7 @@ async def test_every_way_to_read_and_every_way_to_fail(witness: Witness, source:
     await raises(witness, cache.call_with_secret(NAME, refuse, refresh_on=RefusedError, refresh_timeout=0))
 
     @cache.inject(password=f"{JSON}:password")
-    async def use(password: str, more: str = "") -> None:
+    async def use(password: str = "", more: str = "") -> None:
         del password, more
         witness.objects()
         raise RefusedError
@@ -279,6 +279,7 @@ ERROR_FLOWS: dict[str, Callable[[SecretCache], Any]] = {
     "inject, a key is missing": lambda cache: _injected(cache, password=f"{JSON}:password", other=f"{JSON}:missing"),
     "inject, null": lambda cache: _injected(cache, password=f"{JSON}:none"),
     "inject, it raises": lambda cache: _injected(cache, password=f"{JSON}:password"),
+    "inject, it refuses, with a value of the caller": lambda cache: _injected_and_refused(cache, other=CANARY),
     "inject, it can't be called": lambda cache: _injected(cache, CANARY, [CANARY], password=f"{JSON}:password"),
     "bootstrap, a key is missing": lambda cache: bootstrap({"CANARY_A": NAME, "CANARY_B": f"{JSON}:missing"}),
     "bootstrap, NUL": lambda cache: bootstrap({"CANARY_A": f"{JSON}:password", "CANARY_B": f"{JSON}:nul"}),
@@ -302,13 +303,22 @@ async def _refuse(secret: Secret) -> None:
     raise RefusedError
 
 
-async def _injected(cache: SecretCache, *arguments: object, **references: str) -> None:
+async def _injected(cache: SecretCache, *arguments: Any, **references: str) -> None:
     @cache.inject(**references)
-    async def function(*, password: str, other: str = "") -> None:
+    async def function(*, password: str = "", other: str = "") -> None:
         del password, other
         raise RefusedError
 
     await function(*arguments)
+
+
+async def _injected_and_refused(cache: SecretCache, **arguments: Any) -> None:
+    @cache.inject(password=f"{JSON}:password", refresh_on=RefusedError, refresh_timeout=0)
+    async def function(*, password: str = "", other: str = "") -> None:
+        del password, other
+        raise RefusedError
+
+    await function(**arguments)
 
 
 @pytest.mark.parametrize("is_in_memory", [False, True])
