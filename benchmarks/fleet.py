@@ -3,12 +3,12 @@
 Each execution environment is simulated by itself: when it starts, works, idles and is recycled in the course of a day,
 and when each of its secrets is fetched. Single invocations aren't simulated: a working environment is invoked so often
 that a secret is fetched in the second in which it expires. The assumptions are printed with the results; the random
-numbers are seeded. A call that a quota would refuse is counted once: retries would only add to the calls.
+numbers are seeded. A call that a quota would refuse is counted once: retries would only add to the calls, and make
+callers wait longer.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 import random
@@ -16,20 +16,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from figures import table
+from lambda_environments import DAY, IDLE_SECONDS, INVOCATION_SECONDS, LIFETIME, SWING, Life, lives, overlap, rate_at
 
 SEED: Final = 20_251
 RATES: Final = (1, 10, 100, 1_000, 10_000, 100_000)
 SECRETS: Final = 5
 TTL: Final = 3600.0
 JITTER: Final = 0.1
-DAY: Final = 86_400
 DAYS_A_MONTH: Final = 30
-# How far the rate moves from its mean in the course of a day, as a fraction.
-SWING: Final = 0.8
-INVOCATION_SECONDS: Final = 0.1
-LIFETIME: Final = (2 * 3600.0, 6 * 3600.0)
-IDLE_SECONDS: Final = 600.0
-STEP: Final = 10
+
+# By secret: once a day, the first of them when the rate is highest, the others spread over the day. The days are the
+# simulated one and the one before.
+ROTATIONS: Final = [
+    [day * DAY + (DAY // 4 + secret * DAY // SECRETS) % DAY for day in (0, 1)] for secret in range(SECRETS)
+]
+# For how long the database takes only the new password while AWSCURRENT is still the old one.
+LABEL_LAG: Final = 1.0
+# The pauses between refreshes that bring nothing new, doubling, as asecretcache/_core/rotation.py has them.
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 1.0
 
 USD_A_CALL: Final = 0.05 / 10_000
 QUOTAS: Final = {"GetSecretValue": 10_000, "DescribeSecret": 40_000, "BatchGetSecretValue": 100}
@@ -46,17 +51,36 @@ DEPLOY_ENVIRONMENTS: Final = 1_000
 DEPLOY_SECONDS: Final = 10
 DEPLOY_HOURS: Final = 2.5
 
+
+def refreshes(refused: float, moved: float) -> Iterator[float]:
+    """Yield the times at which a secret that was refused is refreshed, until the label has moved."""
+    pause = FIRST_PAUSE
+    while refused < moved:
+        yield refused
+        refused += pause
+        pause = min(LONGEST_PAUSE, 2 * pause)
+    yield refused
+
+
+# Those of an environment that is invoked all the time.
+REFRESHES: Final = list(refreshes(0.0, LABEL_LAG))
+
 ASSUMPTIONS: Final = f"""\
 - invocations take {INVOCATION_SECONDS} s; the rate goes up and down by {SWING:.0%} of its mean in a day;
 - an environment serves one invocation at a time; as many are needed as work on average, and two standard deviations
   more; one that isn't needed idles, and ends after {IDLE_SECONDS / 60:.0f} minutes; each is recycled after \
 {LIFETIME[0] / 3600:.0f} to {LIFETIME[1] / 3600:.0f} hours;
-- every invocation reads {SECRETS} secrets; a ttl is {TTL / 3600:.0f} h; no secret is rotated, and no call fails;
+- every invocation reads {SECRETS} secrets; a ttl is {TTL / 3600:.0f} h; no call fails;
+- each secret is rotated once a day, one of them when the rate is highest; the database refuses the old password at
+  once (rotation of a single user), the label moves {LABEL_LAG:.0f} s later, and every invocation logs in anew;
 - no cache: {SECRETS} GetSecretValue an invocation; the article: {SECRETS} an environment, never again;
 - official clients: DescribeSecret and GetSecretValue at first, then DescribeSecret at each expiry, drawn anew from
-  [ttl / 2, ttl] (aws-secretsmanager-caching 1.2 for Python);
+  [ttl / 2, ttl], and GetSecretValue if the version has changed (aws-secretsmanager-caching 1.2 for Python);
 - asecretcache: GetSecretValue at first and at each expiry, drawn from [ttl x {1 - JITTER}, ttl]; with batch=True,
   secrets of one environment that are due in the same second go together, up to {MAX_BATCH} a call;
+- refresh_on: at a rotation an environment that works makes {len(REFRESHES)} calls for the secret; its callers wait \
+{REFRESHES[-1]:.1f} s,
+  longer if the quota is exceeded; one that idles makes one call at its next invocation;
 - {USD_A_CALL * 10_000} USD per 10,000 calls, storage not included; how batch calls are billed isn't stated publicly,
   so they are counted and not priced;
 - INIT of a cold start: {INIT_SECONDS["aioboto3"]} s with aioboto3, {INIT_SECONDS["DirectSource"]} s with DirectSource \
@@ -64,8 +88,6 @@ ASSUMPTIONS: Final = f"""\
 - quotas per region: {", ".join(f"{name} {quota:,}/s" for name, quota in QUOTAS.items())};
 - a month is {DAYS_A_MONTH} days like the simulated one, which follows another that isn't counted; seed {SEED}."""
 
-# The life of an environment: begin and end of each stretch in which it is invoked.
-Life = list[tuple[float, float]]
 # Draws the seconds until a value must be fetched again.
 Draw = Callable[[random.Random], float]
 
@@ -75,29 +97,47 @@ class Strategy(NamedTuple):
 
     Attributes:
         draw: draws how long a value is served; None: as long as the environment lives.
-        describes: whether it calls DescribeSecret first of all, and at an expiry nothing else.
+        kept_until: what ends the use of a password that was replaced.
+        describes: whether it calls DescribeSecret first of all, and at an expiry nothing else unless rotated.
         batch: whether secrets that are due in the same second are fetched with one call.
+        refresh_on: whether a secret that is refused is refreshed while its callers wait.
     """
 
     draw: Draw | None
+    kept_until: str
     describes: bool = False
     batch: bool = False
+    refresh_on: bool = False
+
+
+def jittered(chance: random.Random) -> float:
+    return chance.uniform(TTL * (1 - JITTER), TTL)
 
 
 STRATEGIES: Final = {
-    "the article": Strategy(None),
-    "official clients": Strategy(lambda chance: chance.uniform(TTL / 2, TTL), describes=True),
-    "asecretcache, jitter=0": Strategy(lambda _: TTL),
-    "asecretcache": Strategy(lambda chance: chance.uniform(TTL * (1 - JITTER), TTL)),
-    "asecretcache, batch=True": Strategy(lambda chance: chance.uniform(TTL * (1 - JITTER), TTL), batch=True),
+    "the article": Strategy(None, "the environment is recycled"),
+    "official clients": Strategy(
+        lambda chance: chance.uniform(TTL / 2, TTL), "the next DescribeSecret, within the ttl", describes=True
+    ),
+    "asecretcache, jitter=0": Strategy(lambda _: TTL, "the ttl expires"),
+    "asecretcache": Strategy(jittered, "the ttl expires"),
+    "asecretcache, batch=True": Strategy(jittered, "the ttl expires", batch=True),
+    "asecretcache, ttl=None, refresh_on": Strategy(
+        None, f"it is refused; callers wait {REFRESHES[-1]:.1f} s", refresh_on=True
+    ),
 }
 
 
 class Traffic:
-    """The calls within a stretch of time, by operation and second."""
+    """The calls within a stretch of time, by operation and second, and for how long stored values are refused.
+
+    Attributes:
+        refused: environment-seconds in which invocations read a value that is refused, summed over the secrets.
+    """
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
+        self.refused = 0.0
         self.seconds = {operation: [0] * (end - begin) for operation in QUOTAS}
 
     def add(self, operation: str, when: float, count: int = 1) -> None:
@@ -128,91 +168,46 @@ class Traffic:
         }
 
 
-def rate_at(mean: float, when: float) -> float:
-    return mean * (1 + SWING * math.sin(2 * math.pi * when / DAY))
-
-
-class Environment:
-    """An execution environment: when it is recycled, and the stretches in which it is invoked."""
-
-    __slots__ = ("ends", "life")
-
-    def __init__(self, begins: float, chance: random.Random) -> None:
-        self.ends = begins + chance.uniform(*LIFETIME)
-        self.life: Life = []
-
-    def stop(self, since: float, when: float) -> None:
-        self.life.append((since, when))
-
-
-def lives(mean: float, days: int, chance: random.Random) -> list[Life]:
-    """Return the environments of a function over some days; the one that became idle last is invoked first."""
-    done: list[Life] = []
-    # Two stacks: the environments that work, and those that idle; each with the time since when.
-    working: list[tuple[Environment, float]] = []
-    idle: list[tuple[Environment, float]] = []
-    # When each is recycled, and its place in the stack of workers; an item is void once the environment has left it.
-    recycled: list[tuple[float, int, int, Environment]] = []
-    order = itertools.count()
-
-    def invoke(place: int, environment: Environment, when: float) -> None:
-        working[place : place + 1] = [(environment, when)]
-        heapq.heappush(recycled, (environment.ends, next(order), place, environment))
-
-    for when in range(0, days * DAY, STEP):
-        load = rate_at(mean, when) * INVOCATION_SECONDS
-        # The most that work at the same time in this step; it varies as arrivals do.
-        needed = max(1, round(load + (2 + chance.gauss(0, 0.5)) * math.sqrt(load)))
-        while recycled and recycled[0][0] <= when:
-            ends, _, place, environment = heapq.heappop(recycled)
-            if place < len(working) and working[place][0] is environment:
-                environment.stop(working[place][1], ends)
-                done.append(environment.life)
-                invoke(place, Environment(ends, chance), ends)
-        while len(working) > needed:
-            environment, since = working.pop()
-            environment.stop(since, when)
-            idle.append((environment, when))
-        while len(working) < needed:
-            if not idle:
-                begins = when + chance.uniform(0, STEP)
-                invoke(len(working), Environment(begins, chance), begins)
-                continue
-            environment, since = idle.pop()
-            if when - since < IDLE_SECONDS and environment.ends > when:
-                invoke(len(working), environment, when)
-            else:
-                # It was idle for too long, or is due to be recycled.
-                done.append(environment.life)
-    for environment, since in working:
-        environment.stop(since, min(environment.ends, days * DAY))
-        done.append(environment.life)
-    return done + [environment.life for environment, _ in idle]
-
-
-def fetches(life: Life, draw: Draw | None, chance: random.Random) -> Iterator[float]:
-    """Yield the times at which one secret is fetched: it is due, and the environment is invoked."""
-    yield life[0][0]
-    if draw is None:
+def fetches(life: Life, strategy: Strategy, rotations: list[int], chance: random.Random) -> Iterator[float]:
+    """Yield the times at which one secret is fetched: it is due or refused, and the environment is invoked."""
+    first = life[0][0]
+    yield first
+    for rotation in rotations if strategy.refresh_on else ():
+        refused = next((max(begin, rotation) for begin, end in life if end > rotation), None)
+        if refused is not None and first < rotation + LABEL_LAG:
+            yield from refreshes(refused, rotation + LABEL_LAG)
+    if strategy.draw is None:
         return
-    due = life[0][0] + draw(chance)
+    due = first + strategy.draw(chance)
     for begin, end in life:
         due = max(due, begin)
         while due < end:
             yield due
-            due += draw(chance)
+            due += strategy.draw(chance)
 
 
-def traffic(environments: list[Life], strategy: Strategy, begin: int, end: int, chance: random.Random) -> Traffic:
-    """Return the calls of the environments between two times."""
+def traffic(environments: list[Life], strategy: Strategy, rotations: list[list[int]], span: tuple[int, int]) -> Traffic:
+    """Return the calls of the environments between two times; the rotations are by secret."""
+    begin, end = span
+    chance = random.Random(SEED)
     calls = Traffic(begin, end)
     for life in environments:
         if life[-1][1] < begin:
             continue
         by_second: dict[int, int] = {}
-        for _ in range(SECRETS):
-            for when in fetches(life, strategy.draw, chance):
+        for rotated in rotations:
+            times = list(fetches(life, strategy, rotated, chance))
+            for when in times:
                 by_second[int(when)] = by_second.get(int(when), 0) + 1
+            for rotation in rotated:
+                moved = rotation + LABEL_LAG
+                if times[0] >= moved:
+                    continue
+                renewed = next((when for when in times if when >= moved), float("inf"))
+                if strategy.describes and renewed < end:
+                    calls.add("GetSecretValue", renewed)
+                if not strategy.refresh_on:
+                    calls.refused += overlap(life, max(rotation, begin), min(renewed, end))
         first = int(life[0][0])
         for second, secrets in by_second.items():
             calls.fetch(second, secrets, strategy, is_first=second == first)
@@ -234,12 +229,23 @@ def month(mean: float) -> dict[str, Any]:
             }
         }
     }
+    span = (DAY, 2 * DAY)
+    # Without a cache a login fails until the label has moved.
+    lags = [(each, each + LABEL_LAG) for rotated in ROTATIONS for each in rotated if each >= DAY]
+    refused = {"no cache": sum(overlap(life, *lag) for life in environments for lag in lags)}
     for name, strategy in STRATEGIES.items():
-        found[name] = traffic(environments, strategy, DAY, 2 * DAY, random.Random(SEED)).totals()
+        calls = traffic(environments, strategy, ROTATIONS, span)
+        found[name], refused[name] = calls.totals(), calls.refused
     for operations in found.values():
         for figures in operations.values():
             figures["calls"] *= DAYS_A_MONTH
-    return {"cold starts": len(counted) * DAYS_A_MONTH, "strategies": found}
+    # Reads come at the same pace all the time, so their share is that of the time.
+    total = SECRETS * sum(overlap(life, *span) for life in environments)
+    return {
+        "cold starts": len(counted) * DAYS_A_MONTH,
+        "strategies": found,
+        "refused": {name: {"seconds": each * DAYS_A_MONTH, "share": each / total} for name, each in refused.items()},
+    }
 
 
 def deploy() -> dict[str, Any]:
@@ -251,7 +257,7 @@ def deploy() -> dict[str, Any]:
     ]
     found = {}
     for name, strategy in STRATEGIES.items():
-        calls = traffic(environments, strategy, 0, end, random.Random(SEED))
+        calls = traffic(environments, strategy, [[]] * SECRETS, (0, end))
         # Only the seconds with calls.
         found[name] = {
             operation: {second: count for second, count in enumerate(seconds) if count}
@@ -286,6 +292,17 @@ def peaks(operations: dict[str, int]) -> str:
     return ", ".join(shown)
 
 
+def refused_table(rate: str, month: dict[str, Any]) -> str:
+    kept_until = {"no cache": "the label moves, a second later"}
+    kept_until |= {name: strategy.kept_until for name, strategy in STRATEGIES.items()}
+    rows = [
+        (name, kept_until[name], f"{each['seconds'] / 3600:,.0f}", f"{each['share']:.3%}")
+        for name, each in month["refused"].items()
+    ]
+    title = f"Reads of a password that is refused, at {int(rate):,} invocations a second, summed over the secrets"
+    return table(title, ("", "used until", "environment-hours a month", "share of reads"), rows, texts=2)
+
+
 def report(found: dict[str, Any]) -> str:
     rows = []
     for rate, each in found["months"].items():
@@ -309,6 +326,7 @@ def report(found: dict[str, Any]) -> str:
         for rate, each in found["months"].items()
     ]
     months += "\n" + table("INIT of its cold starts, USD a month", ("mean invocations", *INIT_SECONDS), inits)
+    months += "\n" + refused_table(*list(found["months"].items())[-1])
     parts = []
     for name, operations in found["deploy"].items():
         first, second = (
