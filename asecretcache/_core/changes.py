@@ -65,10 +65,14 @@ class Listener:
 
 
 class Changes:
-    """The listeners of a cache. Its state changes under the lock of the loader that owns it."""
+    """The listeners of a cache. Its state changes under the lock of the loader that owns it.
+
+    Attributes:
+        listeners: the listeners, in the order in which they are told.
+    """
 
     def __init__(self) -> None:
-        self._listeners: dict[Listener, None] = {}
+        self.listeners: Final[dict[Listener, None]] = {}
         # An event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,21 +91,21 @@ class Changes:
         listener = Listener(request, callback)
         for key, entry in stored:
             listener.learn(key, entry.secret, entry.sequence)
-        self._listeners[listener] = None
+        self.listeners[listener] = None
         return listener
 
     def remove(self, listener: Listener) -> None:
         """Tell this listener nothing more. Idempotent."""
-        self._listeners.pop(listener, None)
+        self.listeners.pop(listener, None)
 
     def learn(self, key: Key, secret: Secret, sequence: int) -> list[Listener]:
         """Take note of a stored version, and return the listeners that have to be told of it."""
-        return [listener for listener in self._listeners if listener.learn(key, secret, sequence)]
+        return [listener for listener in self.listeners if listener.learn(key, secret, sequence)]
 
     def tell(self, listeners: Iterable[Listener], secret: Secret) -> None:
         """Call the callbacks, on the loop that has fetched the secret. Not under the lock: they may use the cache."""
         for listener in listeners:
-            if listener not in self._listeners:
+            if listener not in self.listeners:
                 continue
             # In an empty context, as the fetch: no caller's variables, and not the time-out of the fetch.
             context = Context()
@@ -121,7 +125,7 @@ class Changes:
 
     async def aclose(self) -> None:
         """Forget the listeners, cancel what they still run, and wait for what runs on this loop."""
-        self._listeners.clear()
+        self.listeners.clear()
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
         for task in list(self._tasks):
             if task is current:

@@ -248,7 +248,7 @@ class Loader:
             if not self.store.put(key, entry):
                 return None
             self._retries.failures.pop(key, None)
-            listeners = self.changes.learn(key, fetch.secret, fetch.sequence)
+            listeners = self.changes.listeners and self.changes.learn(key, fetch.secret, fetch.sequence)
             return partial(self.changes.tell, listeners, fetch.secret) if listeners else None
         present = self.store.entries.get(key)
         if fetch.was_cancelled and fetch.is_background and present is not None:
