@@ -42,7 +42,18 @@ class Postgres:
             os.chown(folder, self._who["user"], self._who["group"])
         secret = folder / "password"
         secret.write_text(PASSWORD)
-        self._run("initdb", "--username", ADMIN, "--pwfile", str(secret), "--auth", "scram-sha-256", "--no-sync")
+        self._run(
+            "initdb",
+            "--username",
+            ADMIN,
+            "--pwfile",
+            str(secret),
+            "--auth",
+            "scram-sha-256",
+            "--encoding",
+            "UTF8",
+            "--no-sync",
+        )
         settings = {**_SETTINGS, "unix_socket_directories": str(folder)}
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         self._run("pg_ctl", "start", "--wait", "--log", str(folder / "log"), "--options", options)

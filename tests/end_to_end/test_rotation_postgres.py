@@ -3,102 +3,170 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
+import sqlalchemy
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from asecretcache import Secret, SecretCache
 from moto_server import MotoServer
 from postgres import ADMIN, PASSWORD, Postgres
+from rotation_load import NAME, USERS, Rotation, rotate_under_load, run_block
 
-NAME, ROLE = "prod/db", "app"
-# What a rotation may cost at the server, however many clients there are.
-CALLS = 12
+_uses = itertools.count()
 
 
-class Rotation:
-    """A login role whose password is in Secrets Manager, and who of its clients has got in with the current one."""
+def is_last_use() -> bool:
+    """Whether a connection of a pool is to be closed, so that another one logs in: every fifth time."""
+    return next(_uses) % 5 == 0
 
-    def __init__(self, admin: Any, moto: MotoServer, host: str) -> None:
-        self.logins = 0
+
+class Database:
+    """The login roles of a PostgreSQL server."""
+
+    def __init__(self, admin: Any) -> None:
         self._admin = admin
-        self._moto = moto
-        self._host = host
-        self._room = asyncio.Semaphore(20)
-        self._password = ""
-        self._inside: set[int] = set()
-        self._changed = asyncio.Condition()
 
-    async def change_in_database(self) -> None:
-        self._password = secrets.token_hex()
-        self._inside.clear()
-        await self._admin.execute(f"ALTER ROLE {ROLE} PASSWORD '{self._password}'")
-
-    async def change_in_secrets_manager(self) -> None:
-        await asyncio.to_thread(self._moto.client().put_secret_value, SecretId=NAME, SecretString=self._password)
-
-    async def connect(self, secret: Secret) -> Any:
-        async with self._room:
-            return await asyncpg.connect(host=self._host, user=ROLE, password=secret.secret_string, database="postgres")
-
-    async def log_in_for_ever(self, cache: Any, number: int) -> None:
-        while True:
-            password = self._password
-            connection = await cache.call_with_secret(NAME, self.connect, refresh_on=asyncpg.InvalidPasswordError)
-            await connection.close()
-            async with self._changed:
-                self.logins += 1
-                if password == self._password:
-                    self._inside.add(number)
-                    self._changed.notify_all()
-
-    async def all_inside(self, count: int) -> None:
-        """Return when every client has begun and ended a login since the password was changed in the database."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: len(self._inside) == count)
+    async def set_password(self, user: str, password: str) -> None:
+        await self._admin.execute(f"ALTER ROLE {user} PASSWORD '{password}'")
 
 
 @pytest.fixture
 async def rotation(postgres: Postgres, moto_server: MotoServer, aws_environment: Any) -> AsyncIterator[Rotation]:
-    moto_server.create(NAME, "no password yet")
     admin = await asyncpg.connect(host=postgres.host, user=ADMIN, password=PASSWORD, database="postgres")
-    await admin.execute(f"CREATE ROLE {ROLE} LOGIN")
-    rotation = Rotation(admin, moto_server, postgres.host)
-    await rotation.change_in_database()
-    await rotation.change_in_secrets_manager()
+    for user in USERS:
+        await admin.execute(f"CREATE ROLE {user} LOGIN")
+    rotation = Rotation(Database(admin), moto_server)
+    await rotation.begin()
     yield rotation
-    await admin.execute(f"DROP ROLE {ROLE}")
+    for user in USERS:
+        await admin.execute(f"DROP ROLE {user}")
     await admin.close()
 
 
-async def test_the_database_refuses_a_wrong_password(rotation: Rotation) -> None:
-    """With the error that the clients refresh on, so that the tests below can fail."""
-    wrong = Secret(name=NAME, arn="arn", version_id="1", secret_string="wrong")
+@pytest.fixture
+def dsn(postgres: Postgres) -> str:
+    return f"postgresql:///postgres?host={postgres.host}"
 
+
+@pytest.fixture
+async def caches(aws_environment: Any) -> AsyncIterator[tuple[SecretCache, SecretCache]]:
+    """Yield a cache for what is tested, and one for the usual way beside it."""
+    async with SecretCache(ttl=None) as cache, SecretCache(ttl=None) as usual:
+        yield cache, usual
+
+
+async def test_the_database_refuses_a_wrong_password(rotation: Rotation, dsn: str) -> None:
+    """With the errors that the clients refresh on, so that the tests below can fail."""
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await rotation.connect(wrong)
+        await asyncpg.connect(dsn, user=USERS[0], password="wrong")
+    with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+        await psycopg.AsyncConnection.connect(dsn, user=USERS[0], password="wrong")
 
 
-@pytest.mark.parametrize("clients", [20, 200])
-async def test_no_client_sees_a_rotation_and_few_calls_are_made(
-    rotation: Rotation, moto_server: MotoServer, clients: int
+async def test_call_with_secret(
+    rotation: Rotation, moto_server: MotoServer, caches: tuple[SecretCache, SecretCache], dsn: str
 ) -> None:
-    """The database changes first, the secret a second later, and the calls don't grow with the clients."""
-    async with asyncio.timeout(120), SecretCache() as cache, asyncio.TaskGroup() as group:
-        # A client that fails ends the group, and with it the test.
-        tasks = [group.create_task(rotation.log_in_for_ever(cache, number)) for number in range(clients)]
-        await rotation.all_inside(clients)
-        assert moto_server.calls() == 1
-        for _ in range(2):
-            calls = moto_server.calls()
-            await rotation.change_in_database()
-            # The time in which Secrets Manager is behind the database is what this is about, so it passes in fact.
-            await asyncio.sleep(1)
-            await rotation.change_in_secrets_manager()
-            await rotation.all_inside(clients)
-            assert 1 <= moto_server.calls() - calls <= CALLS
-        for task in tasks:
-            task.cancel()
+    """A function with the secret; beside it one that reads the cache."""
+    cache, other = caches
+    room = asyncio.Semaphore(20)
+
+    async def connect(secret: Secret) -> None:
+        async with room:
+            await (await asyncpg.connect(dsn, user=secret.json("username"), password=secret.json("password"))).close()
+
+    async def usual() -> None:
+        await connect(await other.get(NAME))
+
+    async def use() -> None:
+        await cache.call_with_secret(NAME, connect, refresh_on=asyncpg.InvalidPasswordError)
+
+    await rotate_under_load("call_with_secret", rotation, moto_server, use, usual)
+
+
+async def test_asyncpg(
+    rotation: Rotation, moto_server: MotoServer, caches: tuple[SecretCache, SecretCache], dsn: str
+) -> None:
+    """Its connect, in a pool; beside it a pool with a callable for the password."""
+    cache, other = caches
+    names: dict[str, Any] = {"asyncpg": asyncpg, "cache": cache, "dsn": dsn}
+    await run_block("asyncpg", names)
+    credentials = await other.get_json(NAME)
+    async with (
+        names["pool"] as pool,
+        asyncpg.create_pool(
+            dsn,
+            user=credentials["username"],
+            password=lambda: other.get_secret(f"{NAME}:password"),
+            min_size=1,
+            max_size=5,
+        ) as usual_pool,
+    ):
+
+        async def use(pool: Any = pool) -> None:
+            async with pool.acquire() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+                if is_last_use():
+                    await connection.close()
+
+        await rotate_under_load("asyncpg", rotation, moto_server, use, lambda: use(usual_pool))
+
+
+async def test_psycopg(
+    rotation: Rotation, moto_server: MotoServer, caches: tuple[SecretCache, SecretCache], dsn: str
+) -> None:
+    """Its pool, with a class of connections; beside it the pool's own callable for user and password."""
+    cache, other = caches
+    names: dict[str, Any] = {"psycopg": psycopg, "AsyncConnectionPool": AsyncConnectionPool, "cache": cache, "dsn": dsn}
+    await run_block("psycopg", names)
+
+    async def credentials() -> dict[str, Any]:
+        secret = await other.get_json(NAME)
+        return {"user": secret["username"], "password": secret["password"]}
+
+    async with (
+        names["pool"] as pool,
+        AsyncConnectionPool(dsn, kwargs=credentials, min_size=1, max_size=5, timeout=0.5, open=False) as usual_pool,
+    ):
+
+        async def use(pool: Any = pool) -> None:
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+                if is_last_use():
+                    await connection.close()
+
+        await rotate_under_load("psycopg", rotation, moto_server, use, lambda: use(usual_pool))
+
+
+async def test_sqlalchemy(
+    rotation: Rotation, moto_server: MotoServer, caches: tuple[SecretCache, SecretCache], dsn: str
+) -> None:
+    """An engine with an async creator; beside it the event do_connect, which reads what is in memory."""
+    cache, other = caches
+    names: dict[str, Any] = {"asyncpg": asyncpg, "create_async_engine": create_async_engine, "cache": cache, "dsn": dsn}
+    await run_block("SQLAlchemy", names)
+    await other.prefetch(NAME)
+    usual_engine = create_async_engine(f"postgresql+asyncpg{dsn.removeprefix('postgresql')}")
+
+    @event.listens_for(usual_engine.sync_engine, "do_connect")
+    def provide(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:
+        secret = other.peek(NAME)
+        assert secret is not None
+        parameters |= {"user": secret.json("username"), "password": secret.json("password")}
+
+    async def use(engine: Any = names["engine"]) -> None:
+        async with engine.connect() as connection:
+            assert (await connection.execute(sqlalchemy.text("SELECT 1"))).scalar_one() == 1
+            if is_last_use():
+                await connection.invalidate()
+
+    await rotate_under_load("SQLAlchemy", rotation, moto_server, use, lambda: use(usual_engine))
+    await names["engine"].dispose()
+    await usual_engine.dispose()
