@@ -90,6 +90,7 @@ class Load:
         self._use = use
         self._count = tasks
         self._round = 0
+        self._is_over = False
         self._changed = asyncio.Condition()
         self._through: set[int] = set()
 
@@ -98,12 +99,14 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # asyncio.wait_for, which psycopg's pool uses, may swallow a cancellation before Python 3.12.
+        self._is_over = True
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
 
     async def _run(self, number: int) -> None:
-        while True:
+        while not self._is_over:
             began, its_round = time.perf_counter(), self._round
             try:
                 await self._use()
