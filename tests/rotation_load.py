@@ -24,6 +24,7 @@ CALLS = 12
 Use = Callable[[], Awaitable[object]]
 
 _logger = logging.getLogger("rotation")
+_logger.setLevel(logging.INFO)
 
 
 class Service(Protocol):

@@ -14,9 +14,12 @@ from moto_server import MotoServer
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+#: Its titled blocks need what they are for; the tests of each rotation run them, by this call.
+ROTATION, RUN_BLOCK = CHECKOUT / "docs" / "rotation.md", 'run_block("{title}"'
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
+    if page != ROTATION
     for number, block in enumerate(
         re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     )
@@ -93,3 +96,13 @@ def test_every_failure_of_the_table_names_a_test_that_exists() -> None:
 def test_the_readme_is_read_in_two_minutes() -> None:
     """It stays under 200 lines."""
     assert len(README.splitlines()) < 200
+
+
+def test_the_blocks_of_rotations_are_run_by_their_tests() -> None:
+    """Each block of the page has a title by which a test runs it."""
+    page = ROTATION.read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    titles = re.findall(r"^### (.*)$", page, re.MULTILINE)
+
+    assert page.count("```python") == len(titles) > 0
+    assert [title for title in titles if RUN_BLOCK.format(title=title) not in tests] == []

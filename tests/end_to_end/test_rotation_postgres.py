@@ -119,6 +119,24 @@ async def test_asyncpg(
         await rotate_under_load("asyncpg", rotation, moto_server, use, lambda: use(usual_pool))
 
 
+async def test_a_pool_that_is_told_of_a_new_password(
+    rotation: Rotation, caches: tuple[SecretCache, SecretCache], dsn: str
+) -> None:
+    """It uses no connection of the old one any more."""
+    cache, _ = caches
+    names: dict[str, Any] = {"asyncpg": asyncpg, "cache": cache, "dsn": dsn}
+    await run_block("asyncpg", names)
+    await run_block("asyncpg, a pool that is told", names)
+    async with names["pool"] as pool:
+        before = {await pool.fetchval("SELECT pg_backend_pid()") for _ in range(3)}
+        await rotation.rotate_single()
+        assert {await pool.fetchval("SELECT pg_backend_pid()") for _ in range(3)} == before
+
+        await cache.refresh(NAME)
+        await asyncio.sleep(0)  # The callback's task.
+        assert await pool.fetchval("SELECT pg_backend_pid()") not in before
+
+
 async def test_psycopg(
     rotation: Rotation, moto_server: MotoServer, caches: tuple[SecretCache, SecretCache], dsn: str
 ) -> None:
