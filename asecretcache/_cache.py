@@ -77,7 +77,7 @@ class SecretCache:
         if source is not None and not (isinstance(source, SecretSource) and not isinstance(source, type)):
             # Not its repr: what was given by mistake may hold secrets.
             msg = f"source must be an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
-            raise ConfigurationError(msg)
+            raise ConfigurationError(f"{msg}; a session of aioboto3 goes into SecretsManagerSource(session)")
         options = CacheOptions.checked(
             ttl=ttl,
             ttl_by_secret=ttl_by_secret,

@@ -141,7 +141,8 @@ class Secret:
                 return document[key]
             else:
                 # Not which: in a map of API keys, the keys are secrets.
-                problem = f"has no key {key!r}: check its spelling; the object has {len(document)} keys"
+                count = "1 key" if len(document) == 1 else f"{len(document)} keys"
+                problem = f"has no key {key!r}: check its spelling; the object has {count}"
             del document
         raise SecretFormatError(f"secret {secret_id!r} {problem}", secret_id=secret_id)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, repeat
 
-from asecretcache._exceptions import SecretCacheError, SecretNotFoundError
+from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretNotFoundError
 from asecretcache._models import CURRENT, Secret, SecretRequest
 
 __all__ = ["InMemorySource", "ManualClock"]
@@ -77,7 +77,15 @@ class InMemorySource:
         del self._versions[name]
 
     def fail(self, error: SecretCacheError, secret_id: str | None = None, *, times: float = float("inf")) -> None:
-        """Raise this error from the next ``times`` fetches of one secret, or of all."""
+        """Raise this error from the next ``times`` fetches of one secret, or of all.
+
+        Raises:
+            ConfigurationError: it isn't one of this package's errors, which are all that a source raises.
+        """
+        if not isinstance(error, SecretCacheError):
+            name = error.__name__ if isinstance(error, type) else type(error).__name__
+            msg = f"fail takes an error of this package, such as SecretUnavailableError('down'), not {name}"
+            raise ConfigurationError(msg)
         self._failures[secret_id] = error, times
 
     def fail_batches(self, error: SecretCacheError) -> None:

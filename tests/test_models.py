@@ -177,6 +177,7 @@ def test_json_parses_the_document_or_one_key() -> None:
         (f'"{CANARY}"', "a", "not an object, so it has no key 'a'"),
         (f'{{"user": "{CANARY}", "host": "{CANARY}"}}', "a", "no key 'a': check its spelling; the object has 2 keys"),
         ("{}", "a", "the object has 0 keys"),
+        (f'{{"b": "{CANARY}"}}', "a", "the object has 1 key$"),
     ],
 )
 def test_unreadable_json_is_reported_without_the_text(text: str, key: str | None, says: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from asecretcache import (
     BatchSource,
+    ConfigurationError,
     Secret,
     SecretAccessDeniedError,
     SecretCache,
@@ -92,6 +94,13 @@ async def test_failures_are_of_one_secret_or_of_all_and_end(source: InMemorySour
             await source.fetch(SecretRequest("b"))
     source.recover()
     await source.fetch(SecretRequest("b"))
+
+
+@pytest.mark.parametrize("wrong", [SecretNotFoundError, ValueError("down")])
+def test_it_fails_with_an_error_of_this_package_alone(source: InMemorySource, wrong: Any) -> None:
+    """A class, or what a source may not raise, would fail the test in another place."""
+    with pytest.raises(ConfigurationError, match=f"not {getattr(wrong, '__name__', 'ValueError')}"):
+        source.fail(wrong)
 
 
 async def test_a_batch_has_an_error_for_each_id_that_fails(source: InMemorySource) -> None:
