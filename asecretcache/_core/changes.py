@@ -119,9 +119,15 @@ class Changes:
                 task = asyncio.Task(_await(listener, result), context=context, name=f"on_change {listener.subject!r}")
                 # A loop may be closed while it runs; that is no mistake to warn of.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
-                self._tasks.difference_update([each for each in list(self._tasks) if each.get_loop().is_closed()])
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                tasks = self._tasks
+                tasks.difference_update([each for each in list(tasks) if each.get_loop().is_closed()])
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    def leave_tasks(self) -> set[asyncio.Task[None]]:
+        """Return what the callbacks still run, and forget it: after a fork it is the parent's."""
+        tasks, self._tasks = self._tasks, set()
+        return tasks
 
     async def aclose(self) -> None:
         """Forget the listeners, cancel what they still run, and wait for what runs on this loop."""

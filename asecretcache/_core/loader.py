@@ -20,8 +20,8 @@ from asecretcache._models import Secret, SecretRequest
 
 _logger: Final = logging.getLogger("asecretcache")
 
-# Of the parents of forks. Kept, since ending their fetches would touch sockets that both processes share.
-_inherited: Final[list[SingleFlight]] = []
+# Of the parents of forks. Kept, since ending their tasks would touch sockets that both processes share.
+_inherited: Final[list[object]] = []
 
 
 class Loader:
@@ -45,7 +45,7 @@ class Loader:
 
     def reset_after_fork(self) -> None:
         """Start with no running fetches and a new lock, which no thread of the parent holds."""
-        _inherited.append(self.single_flight)
+        _inherited.extend((self.single_flight, self.changes.leave_tasks()))
         self._start_over()
 
     def _start_over(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 import observe
 from asecretcache import ConfigurationError, Secret, SecretCache, SecretRequest, SecretUnavailableError
 from asecretcache.testing import InMemorySource, ManualClock
+from forks import in_child, needs_fork
 from turns import until
 
 NAME = "prod/db"
@@ -355,6 +356,39 @@ def test_a_callback_of_a_loop_that_has_ended_is_dropped(source: InMemorySource) 
         other.run_until_complete(asyncio.wait_for(asyncio.gather(*asyncio.all_tasks(other)), 10))
     other.run_until_complete(other.shutdown_asyncgens())
     other.close()
+
+
+@needs_fork
+def test_the_callbacks_of_a_forks_parent_are_the_parents(
+    source: InMemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the cache in the child doesn't cancel them: that would write to the loop that both processes share."""
+    cache = SecretCache(source)
+    loop = asyncio.new_event_loop()
+    go_on, ended = asyncio.Event(), asyncio.Event()
+
+    async def callback(secret: Secret) -> None:
+        await go_on.wait()
+        ended.set()
+
+    async def change() -> None:
+        await cache.get(NAME)
+        source.rotate(NAME, "two")
+        await cache.refresh(NAME)
+
+    def close_in_child() -> bool:
+        calls: list[object] = []
+        monkeypatch.setattr(loop, "call_soon_threadsafe", calls.append)
+        asyncio.run(cache.aclose())
+        return not calls
+
+    cache.on_change(NAME, callback)
+    loop.run_until_complete(change())
+    assert in_child(close_in_child)
+
+    go_on.set()
+    loop.run_until_complete(asyncio.wait_for(ended.wait(), 60))
+    loop.close()
 
 
 async def test_a_failed_fetch_is_not_told(cache: SecretCache, source: InMemorySource) -> None:
