@@ -14,7 +14,7 @@ from asecretcache import SecretCache
 from asecretcache.testing import InMemorySource, ManualClock
 from simulation.virtual_loop import VirtualLoop
 
-pytest_plugins = ["moto_server", "raw_server", "fault_server", "postgres", "runtime_emulator"]
+pytest_plugins = ["moto_server", "raw_server", "fault_server", "postgres", "redis_server", "runtime_emulator"]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
