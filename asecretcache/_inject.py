@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from asecretcache._core.loader import Loader
 from asecretcache._core.rotation import RefreshPolicy, Rotations, Secrets
-from asecretcache._core.selection import select_texts
+from asecretcache._core.selection import of_one_version, select_texts
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._models import Secret
 from asecretcache._references import SecretReference, parse_reference
@@ -101,6 +101,7 @@ class _Call:
         return self._function(*self._args, **self._kwargs, **self._values(secrets))
 
     def _values(self, secrets: Secrets) -> dict[str, str]:
+        secrets = of_one_version(self._loader, secrets)
         texts = select_texts(self._loader, list(self._references.values()), secrets)
         return {name: texts[reference.text] for name, reference in self._references.items()}
 

@@ -290,6 +290,25 @@ async def test_after_a_rotation_it_is_called_once_more_with_the_other_user(
     assert len(source.calls) == 2
 
 
+@pytest.mark.parametrize("newer", ["name", "arn"])
+async def test_a_name_and_an_arn_of_one_secret_give_one_version(
+    cache: SecretCache, source: InMemorySource, newer: str
+) -> None:
+    """The one that was fetched last, though only one of their two entries has it; a version by its id stays."""
+    old = await cache.get("prod/db")
+    await cache.get(old.arn)
+    rotate(source, None, "app_clone", "two")
+    await cache.refresh("prod/db" if newer == "name" else old.arn)
+
+    @cache.inject(user="prod/db:user", password=f"{old.arn}:password", before=f"prod/db:user::{old.version_id}")
+    async def connect(user: str = "", password: str = "", before: str = "") -> tuple[str, ...]:
+        return user, password, before
+
+    assert await connect() == ("app_clone", "two", "app")
+    cache.clear()
+    assert await connect() == ("app_clone", "two", "app")
+
+
 async def test_over_several_secrets_all_are_refreshed(cache: SecretCache, source: InMemorySource) -> None:
     """At once, and the function is called once more if one has changed."""
     database = Database()

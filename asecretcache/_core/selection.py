@@ -70,3 +70,21 @@ def select_texts(
         texts.clear()
         raise SecretErrorGroup._of(list(errors), len({each.text for each in references}))
     return texts
+
+
+def of_one_version(loader: Loader, secrets: Mapping[SecretRequest, Secret]) -> dict[SecretRequest, Secret]:
+    """Return the secrets, where a name and an ARN of one secret are asked for both with the version fetched last.
+
+    They have an entry each, and one of the two may have been refreshed since the other.
+    """
+    latest: dict[tuple[str, str | None], tuple[int, Secret]] = {}
+    for request, secret in secrets.items():
+        entry = loader.store.entries.get(request.key)
+        sequence = 0 if entry is None else entry.sequence
+        label = secret.arn, request.version_stage
+        if request.version_id is None and sequence >= latest.get(label, (0, secret))[0]:
+            latest[label] = sequence, secret
+    return {
+        request: secret if request.version_id is not None else latest[secret.arn, request.version_stage][1]
+        for request, secret in secrets.items()
+    }
