@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from contextvars import Context
 from typing import Final, NamedTuple
 
@@ -139,8 +140,9 @@ class Changes:
             if task.get_loop() is loop:
                 task.cancel()
                 await asyncio.wait([task])
-            elif not task.get_loop().is_closed():
-                task.get_loop().call_soon_threadsafe(task.cancel)
+            else:
+                with suppress(RuntimeError):  # The loop is closed.
+                    task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 async def _await(listener: Listener, awaitable: Awaitable[object]) -> None:

@@ -76,11 +76,9 @@ async def test_call_with_secret(
 ) -> None:
     """A function with the secret; beside it one that reads the cache."""
     cache, other = caches
-    room = asyncio.Semaphore(20)
 
     async def connect(secret: Secret) -> None:
-        async with room:
-            await (await asyncpg.connect(dsn, user=secret.json("username"), password=secret.json("password"))).close()
+        await (await asyncpg.connect(dsn, user=secret.json("username"), password=secret.json("password"))).close()
 
     async def usual() -> None:
         await connect(await other.get(NAME))

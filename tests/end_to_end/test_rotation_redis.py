@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -40,18 +39,16 @@ async def rotation(redis_port: int, moto_server: MotoServer, aws_environment: An
 async def test_redis(rotation: Rotation, moto_server: MotoServer, redis_port: int) -> None:
     """A function that logs connections in; beside it a credential provider, which reads the cache."""
     uses = itertools.count()
-    room = asyncio.Semaphore(50)  # The pool of redis-py has no more than 100 connections, and doesn't wait for one.
 
     async def use(client: redis.asyncio.Redis) -> None:
-        async with room:
-            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's
-            try:
-                await connection.send_command("PING")
-                assert await connection.read_response() == b"PONG"
-                if next(uses) % 5 == 0:
-                    await connection.disconnect()  # So that its next use logs in anew.
-            finally:
-                await client.connection_pool.release(connection)
+        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's
+        try:
+            await connection.send_command("PING")
+            assert await connection.read_response() == b"PONG"
+            if next(uses) % 5 == 0:
+                await connection.disconnect()  # So that its next use logs in anew.
+        finally:
+            await client.connection_pool.release(connection)
 
     class Provider(redis.CredentialProvider):
         async def get_credentials_async(self) -> tuple[str, str]:
