@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from asecretcache._core.fetch import FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
-from asecretcache._models import ARN_SUFFIX, CURRENT, Key, Secret, SecretRequest
+from asecretcache._models import ARN_SUFFIX, CURRENT, Key, Secret, SecretRequest, may_be_same_secret
 
 _SOURCE, _KIND = "aws.secretsmanager", "Secret Label Updated"
 # It moves with AWSCURRENT, and has no event of its own.
@@ -59,59 +59,86 @@ class _LabelUpdate(NamedTuple):
             return False
         if id_ in (self.name, self.arn):
             return True
-        if secret is None or self.arn is None:
-            return secret is not None and secret.name == self.name
+        if secret is None:
+            return may_be_same_secret(id_, self.arn or self.name)
+        if self.arn is None:
+            return secret.name == self.name
         # But for the random characters at the end: it may have been deleted and created again.
         return secret.arn[:-ARN_SUFFIX] == self.arn[:-ARN_SUFFIX]
+
+    def version_of(self, request: SecretRequest) -> str | None:
+        """Return the version that the request has now; None if it asks for AWSPREVIOUS, of which no event tells."""
+        return self.version_id if (request.version_stage or CURRENT) == self.label else None
 
 
 async def apply_event(loader: Loader, event: object) -> EventReport:
     """See SecretCache.apply_event."""
     loader.check_open()
-    if not isinstance(event, Mapping | list | tuple | str | bytes):
+    if not isinstance(event, Mapping | list | tuple | str | bytes | bytearray):
         kind = type(event).__name__
         msg = f"event must be what EventBridge, SQS or SNS delivers, as a dict, a list or JSON, not {kind}"
         raise ConfigurationError(msg)
     ignored = 0
-    unchanged: dict[SecretRequest, None] = {}
-    outdated: dict[SecretRequest, str | None] = {}
+    concerned: dict[SecretRequest, _Concerned] = {}
     for update in _updates(event, _DEEPEST):
-        found = [] if update is None else _concerned(loader, update)
+        if update is None:
+            ignored += 1
+            continue
+        found = _concerned(loader, update)
         ignored += not found
-        for request, version_id in found:
-            if update is not None and version_id == update.version_id:
-                unchanged[request] = None
-            else:
-                outdated[request] = version_id
+        for request, stored in found.items():
+            concerned.setdefault(request, _Concerned(stored, set())).versions.add(update.version_of(request))
+    outdated = {request: each for request, each in concerned.items() if each.versions != {each.stored}}
+    # They may have read the version before.
+    with loader.lock:
+        began_before = {fetch.request for fetch in loader.single_flight.running() if fetch.is_refresh}
     results = await loader.load_all(outdated, FetchReason.REFRESH)
-    changed = []
-    failed = {}
-    for request, result in results.items():
+    again = [
+        request
+        for request, result in results.items()
+        if request in began_before and isinstance(result, Secret) and outdated[request].versions != {result.version_id}
+    ]
+    results |= await loader.load_all(again, FetchReason.REFRESH)
+    changed, unchanged = [], []
+    failed: dict[str, SecretCacheError] = {}
+    for request, each in concerned.items():
+        result = results.get(request)
         if isinstance(result, SecretCacheError):
             failed[_reference(request)] = result
-        elif result.version_id != outdated[request]:
-            changed.append(_reference(request))
+        elif result is None or result.version_id == each.stored:
+            unchanged.append(_reference(request))
         else:
-            unchanged[request] = None
-    untouched = tuple(_reference(request) for request in unchanged if _reference(request) not in (*changed, *failed))
-    return EventReport(tuple(changed), untouched, failed, ignored)
+            changed.append(_reference(request))
+    return EventReport(tuple(changed), tuple(unchanged), failed, ignored)
 
 
-def _concerned(loader: Loader, update: _LabelUpdate) -> list[tuple[SecretRequest, str | None]]:
+class _Concerned(NamedTuple):
+    """What is in memory, or is being fetched, of a secret whose label has moved.
+
+    Attributes:
+        stored: the version in memory; None if there is none yet.
+        versions: the versions that it has now, by the events; None where an event doesn't tell.
+    """
+
+    stored: str | None
+    versions: set[str | None]
+
+
+def _concerned(loader: Loader, update: _LabelUpdate) -> dict[SecretRequest, str | None]:
     """Return what is in memory of a secret, with the versions; and what is being fetched since before the event."""
     with loader.lock:
         found: dict[Key, str | None] = {
             fetch.request.key: None
             for fetch in loader.single_flight.running()
-            if not fetch.is_refresh and update.concerns(fetch.request.key, None)
+            if update.concerns(fetch.request.key, None)
         }
         for key, entry in loader.store.entries.items():
             if update.concerns(key, entry.secret):
                 found[key] = entry.secret.version_id
-    return [
-        (SecretRequest(key) if isinstance(key, str) else SecretRequest(*key), version_id)
+    return {
+        SecretRequest(key) if isinstance(key, str) else SecretRequest(*key): version_id
         for key, version_id in found.items()
-    ]
+    }
 
 
 def _reference(request: SecretRequest) -> str:
@@ -120,7 +147,7 @@ def _reference(request: SecretRequest) -> str:
 
 def _updates(event: object, depth: int) -> Iterator[_LabelUpdate | None]:
     """Yield the updates in an event, whatever it is wrapped in; None for each part that is something else."""
-    if isinstance(event, str | bytes):
+    if isinstance(event, str | bytes | bytearray):
         import json  # Its import takes a millisecond, which only users of events have to pay.
 
         try:
@@ -146,7 +173,8 @@ def _unwrapped(event: Mapping[Any, Any]) -> object:
     for name in ("Records", "Messages", "body", "Body", "Sns"):
         if name in event:
             return event[name]
-    return event.get("Message")
+    # What receive_message returns when no message has come.
+    return [] if "ResponseMetadata" in event else event.get("Message")
 
 
 def _update(event: Mapping[Any, Any]) -> _LabelUpdate | None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 
 from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretNotFoundError
-from asecretcache._models import CURRENT, Secret, SecretRequest
+from asecretcache._models import ARN_SUFFIX, CURRENT, Secret, SecretRequest
 
 __all__ = ["InMemorySource", "ManualClock"]
 
@@ -153,7 +153,8 @@ class InMemorySource:
                 self._failures[key] = error, times - 1
                 raise error._copy()
         for name in self._versions:
-            if request.secret_id in (name, self._arn(name)):
+            arn = self._arn(name)
+            if request.secret_id in (name, arn, arn[:-ARN_SUFFIX]):
                 for secret in self._staged(name):
                     if _is_asked(request, secret):
                         return secret

@@ -19,6 +19,7 @@ from asecretcache import (
     SecretRequest,
 )
 from asecretcache.testing import InMemorySource
+from gated_source import GatedSource
 from turns import until
 
 NAME, OTHER = "prod/db", "prod/api"
@@ -60,12 +61,16 @@ ENVELOPES: dict[str, Any] = {
     "EventBridge, its detail alone": lambda sent: sent["detail"],
     "JSON": json.dumps,
     "JSON in bytes": lambda sent: json.dumps(sent).encode(),
+    "JSON in a bytearray": lambda sent: bytearray(json.dumps(sent).encode()),
     "a list": lambda sent: [sent],
     "Lambda's event of SQS": lambda sent: {
         "Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": json.dumps(sent)}]
     },
     "a message of SQS": lambda sent: {"MessageId": "1", "ReceiptHandle": "x", "Body": json.dumps(sent)},
-    "messages of SQS": lambda sent: {"Messages": [{"MessageId": "1", "Body": json.dumps(sent)}]},
+    "messages of SQS": lambda sent: {
+        "Messages": [{"MessageId": "1", "Body": json.dumps(sent)}],
+        "ResponseMetadata": {},
+    },
     "Lambda's event of SNS": lambda sent: {
         "Records": [{"EventSource": "aws:sns", "Sns": {"Type": "Notification", "Message": json.dumps(sent)}}]
     },
@@ -143,21 +148,62 @@ async def test_a_label_of_ones_own(cache: SecretCache, source: InMemorySource, a
     assert report == EventReport((f"{NAME}::AWSPREVIOUS",), (), {}, 0)
 
 
-async def test_what_is_being_fetched_since_before_the_event(
+@pytest.mark.parametrize("by", ["a name", "an ARN", "a partial ARN"])
+@pytest.mark.parametrize(("is_refresh", "is_stored"), [(False, False), (True, False), (True, True)])
+async def test_a_fetch_that_began_before_the_event(arn: str, by: str, is_refresh: bool, is_stored: bool) -> None:
+    """It may bring the version before, so there is one more call, which concurrent events share."""
+    source = GatedSource({NAME: "one"})
+    cache = SecretCache(source)
+    id_ = {"a name": NAME, "an ARN": arn, "a partial ARN": arn[:-7]}[by]
+
+    async def let_answer(number: int) -> None:
+        await until(lambda: len(source.gates) == number)
+        source.gates[-1].set()
+
+    if is_stored:
+        await asyncio.gather(cache.get(id_), let_answer(1))
+    running = asyncio.create_task(cache.refresh(id_) if is_refresh else cache.get(id_))
+    await until(lambda: len(source.gates) == 1 + is_stored)
+    version = source.rotate(NAME, "two").version_id
+    reports = [asyncio.create_task(cache.apply_event(event(version, arn))) for _ in range(3)]
+    await asyncio.sleep(0)
+    await let_answer(1 + is_stored)
+    await let_answer(2 + is_stored)
+
+    assert (await running).secret_string == "one"
+    assert [(await report).changed for report in reports] == [(id_,)] * 3
+    assert await cache.get_secret(id_) == "two"
+    assert len(source.calls) == 2 + is_stored
+
+
+async def test_a_refresh_that_brings_the_events_version_is_enough(
     cache: SecretCache, source: InMemorySource, arn: str
 ) -> None:
-    """A fetch that has begun may read the old version, so it is fetched once more."""
+    """It is joined, though it began before the event."""
+    await cache.get(NAME)
     source.pause()
-    read = asyncio.create_task(cache.get(NAME))
-    await until(lambda: len(source.calls) == 1)
+    refresh = asyncio.create_task(cache.refresh(NAME))
+    await until(lambda: len(source.calls) == 2)
     version = source.rotate(NAME, "two").version_id
     applied = asyncio.create_task(cache.apply_event(event(version, arn)))
-    await until(lambda: len(source.calls) == 2)
+    await asyncio.sleep(0)
     source.resume()
 
-    await read
+    assert (await refresh).version_id == version
     assert (await applied).changed == (NAME,)
-    assert await cache.get_secret(NAME) == "two"
+    assert len(source.calls) == 2
+
+
+async def test_a_rollback_moves_both_labels(cache: SecretCache, source: InMemorySource, arn: str) -> None:
+    """The entry of AWSPREVIOUS has the event's version then, and is refreshed all the same."""
+    source.rotate(NAME, "two")
+    previous = f"{NAME}::AWSPREVIOUS"
+    await cache.get_many(NAME, previous)
+
+    report = await cache.apply_event(event((await cache.get(previous)).version_id, arn))
+
+    assert report.unchanged == (NAME, previous)
+    assert [(call.secret_id, call.version_stage) for call in source.calls[2:]] == [(NAME, None), (NAME, "AWSPREVIOUS")]
 
 
 async def test_a_secret_that_was_created_again(cache: SecretCache, source: InMemorySource, arn: str) -> None:
@@ -188,6 +234,8 @@ async def test_a_refresh_that_fails_is_reported(cache: SecretCache, source: InMe
 
 
 DETAIL = detail("version")
+# What receive_message returns most often.
+NO_MESSAGES = {"ResponseMetadata": {"HTTPStatusCode": 200}}
 STRANGE: tuple[Any, ...] = (
     {},
     [],
@@ -198,6 +246,7 @@ STRANGE: tuple[Any, ...] = (
     "null",
     [None, 5],
     {"Records": []},
+    NO_MESSAGES,
     {"Records": None},
     {"Records": [{"body": "null"}, {"s3": {}}]},
     {"Message": "text"},
@@ -220,7 +269,7 @@ async def test_what_is_not_ours_is_ignored(cache: SecretCache, source: InMemoryS
     report = await cache.apply_event(strange)
 
     assert report == NOTHING._replace(ignored=report.ignored)
-    assert report.ignored == {str([]): 0, str([None, 5]): 2, str({"Records": []}): 0}.get(
+    assert report.ignored == {str([]): 0, str([None, 5]): 2, str({"Records": []}): 0, str(NO_MESSAGES): 0}.get(
         str(strange), 2 if isinstance(strange, dict) and strange.get("Records") else 1
     )
     assert len(source.calls) == 1

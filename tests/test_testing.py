@@ -57,9 +57,10 @@ async def test_a_rotation_moves_the_labels(source: InMemorySource) -> None:
 
 
 async def test_a_secret_is_found_by_its_arn_too(source: InMemorySource) -> None:
-    """By exactly its own ARN; the account in ARNs can be chosen."""
+    """By exactly its own ARN, or by all of it but the random end; the account in ARNs can be chosen."""
     arn = (await source.fetch(SecretRequest("a"))).arn
     assert (await source.fetch(SecretRequest(arn))).name == "a"
+    assert (await source.fetch(SecretRequest(arn[:-7]))).name == "a"
     with pytest.raises(SecretNotFoundError):
         await source.fetch(SecretRequest(arn.replace("123456789012", "999999999999")))
     other = InMemorySource({"a": "1"}, account_id="999999999999")
