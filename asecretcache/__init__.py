@@ -34,6 +34,7 @@ from asecretcache._lambda.lifespan import asgi_lifespan
 from asecretcache._lambda.preparation import prefetch_in_init
 from asecretcache._lambda.sync_handler import sync_handler
 from asecretcache._models import Secret, SecretRequest
+from asecretcache._observing import CacheObserver, SourceCall, SourceResult
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.protocols import BatchSource, SecretSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
@@ -42,6 +43,7 @@ from asecretcache._version import __version__ as __version__
 __all__ = [
     "BatchSource",
     "CacheClosedError",
+    "CacheObserver",
     "CacheStats",
     "ConfigurationError",
     "CredentialsError",
@@ -61,6 +63,8 @@ __all__ = [
     "SecretThrottledError",
     "SecretUnavailableError",
     "SecretsManagerSource",
+    "SourceCall",
+    "SourceResult",
     "asgi_lifespan",
     "async_handler",
     "bootstrap",

@@ -20,11 +20,12 @@ from asecretcache._exceptions import ConfigurationError, SecretCacheError, Secre
 from asecretcache._init_phase import is_init
 from asecretcache._inject import Injected, Injector
 from asecretcache._models import Secret
+from asecretcache._observing import CacheObserver, Observers
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
 from asecretcache._sources.client_source import ClientSource
 from asecretcache._sources.preparation import prepare_in_init
-from asecretcache._sources.protocols import BatchSource, SecretSource, WarmableSource
+from asecretcache._sources.protocols import SecretSource, WarmableSource, as_batch_source, check_source
 from asecretcache._sources.sdk.source import SecretsManagerSource
 
 T = TypeVar("T")
@@ -74,10 +75,6 @@ class SecretCache:
         batch: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        if source is not None and not (isinstance(source, SecretSource) and not isinstance(source, type)):
-            # Not its repr: what was given by mistake may hold secrets.
-            msg = f"source must be an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
-            raise ConfigurationError(f"{msg}; a session of aioboto3 goes into SecretsManagerSource(session)")
         options = CacheOptions.checked(
             ttl=ttl,
             ttl_by_secret=ttl_by_secret,
@@ -91,15 +88,13 @@ class SecretCache:
         )
         self._source: SecretSource = SecretsManagerSource() if source is None else source
         self._owns_source = source is None
-        fetch_batch = self._source.fetch_batch if batch and isinstance(self._source, BatchSource) else None
-        if batch and fetch_batch is None:
-            msg = f"batch=True needs a source with the coroutine method fetch_batch; {type(source).__name__} has none"
-            raise ConfigurationError(msg)
+        check_source(self._source)
         self._now = options.clock
-        self._loader = Loader(options, self._source.fetch, fetch_batch)
+        self._loader = Loader(options, self._source.fetch, as_batch_source(self._source).fetch_batch if batch else None)
         self._store = self._loader.store
         self._records = self._store.records
         self._rotations = Rotations(self._loader)
+        self._observers = Observers(self._loader)
         _caches[id(self)] = self
         after_fork.add(self._loader.reset_after_fork)
         before_snapshot.add(self.clear)
@@ -378,11 +373,7 @@ class SecretCache:
         """
         if misplaced:
             raise ConfigurationError("inject takes references by the names of arguments: inject(password='prod/db')")
-        policy = None
-        if refresh_on is not None:
-            policy = RefreshPolicy.checked(refresh_on, 5.0 if refresh_timeout is None else refresh_timeout)
-        elif refresh_timeout is not None:
-            raise ConfigurationError("refresh_timeout needs refresh_on, by which the function refuses its secrets")
+        policy = RefreshPolicy.of_options(refresh_on, refresh_timeout)
         return Injector(self._loader, self._rotations, references, policy)
 
     def on_change(self, reference: str, callback: Callable[[Secret], object]) -> Callable[[], None]:
@@ -419,6 +410,15 @@ class SecretCache:
             ConfigurationError: it is none of these types. What fails in a refresh is in the report.
         """
         return await apply_event(self._loader, event)
+
+    def observe(self, observer: CacheObserver) -> Callable[[], None]:
+        """Tell an observer of this cache's work from now on, and return what ends that.
+
+        Raises:
+            ConfigurationError: it isn't an object of a class derived from CacheObserver.
+        """
+        self._loader.check_open()
+        return self._observers.add(observer)
 
     def peek(self, reference: str, *, version_stage: str | None = None, version_id: str | None = None) -> Secret | None:
         """Return what is stored, fresh or not, or None; no I/O, not a coroutine. A JSON key is refused."""

@@ -104,11 +104,11 @@ async def apply_event(loader: Loader, event: object) -> EventReport:
     for request, each in concerned.items():
         result = results.get(request)
         if isinstance(result, SecretCacheError):
-            failed[_reference(request)] = result
+            failed[request.reference] = result
         elif result is None or result.version_id == each.stored:
-            unchanged.append(_reference(request))
+            unchanged.append(request.reference)
         else:
-            changed.append(_reference(request))
+            changed.append(request.reference)
     return EventReport(tuple(changed), tuple(unchanged), failed, ignored)
 
 
@@ -135,14 +135,7 @@ def _concerned(loader: Loader, update: _LabelUpdate) -> dict[SecretRequest, str 
         for key, entry in loader.store.entries.items():
             if update.concerns(key, entry.secret):
                 found[key] = entry.secret.version_id
-    return {
-        SecretRequest(key) if isinstance(key, str) else SecretRequest(*key): version_id
-        for key, version_id in found.items()
-    }
-
-
-def _reference(request: SecretRequest) -> str:
-    return request.secret_id if request.version_stage is None else f"{request.secret_id}::{request.version_stage}"
+    return {SecretRequest._of_key(key): version_id for key, version_id in found.items()}
 
 
 def _updates(event: object, depth: int) -> Iterator[_LabelUpdate | None]:

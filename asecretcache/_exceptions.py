@@ -141,3 +141,12 @@ def _named(error: SecretCacheError) -> str:
     """Return the error's text on one line, with the secret's id in it."""
     text, subject = " ".join(str(error).split()), repr(error.secret_id)
     return text if error.secret_id is None or subject in text else f"secret {subject}: {text}"
+
+
+def origin_of(exc: BaseException) -> str:
+    """Return where an exception was raised, which is safe to tell and enough to find a mistake in a source."""
+    trace = exc.__traceback__
+    assert trace is not None, "it was caught"
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

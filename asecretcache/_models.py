@@ -214,6 +214,15 @@ class SecretRequest:
         put(self, "version_id", version)
         put(self, "key", secret_id if stage is version is None else (secret_id, stage, version))
 
+    @classmethod
+    def _of_key(cls, key: Key) -> SecretRequest:
+        return cls(key) if isinstance(key, str) else cls(*key)
+
+    @property
+    def reference(self) -> str:
+        """The reference that means the same, such as ``prod/db`` or ``prod/db::AWSPREVIOUS``."""
+        return f"{self.secret_id}::{self.version_stage or ''}:{self.version_id or ''}".rstrip(":")
+
     def __setattr__(self, name: str, _value: object) -> Never:
         raise AttributeError(f"a SecretRequest is immutable: {name!r} can't be set")
 

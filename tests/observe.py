@@ -61,7 +61,7 @@ def entry(cache: SecretCache, key: Key) -> Entry | None:
 
 def watch(cache: SecretCache, observer: FetchObserver) -> None:
     """Tell an observer of each fetch of this cache."""
-    loader(cache).single_flight.observer = observer
+    loader(cache).tell(observer)
 
 
 def entries(cache: SecretCache) -> dict[Key, Entry]:

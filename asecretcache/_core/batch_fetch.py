@@ -69,4 +69,9 @@ class BatchFetchTask(FetchTask):
         """Pass the fetches that still run and are wanted to tasks of their own, within what is left of the time."""
         wanted = [fetch for fetch in self.fetches if fetch.is_wanted and not fetch.is_done]
         self.fetches = [fetch for fetch in self.fetches if fetch not in wanted]
-        self.context.fetch_singly(wanted, self.timeout)
+        with self.context.lock:
+            for fetch in wanted:
+                FetchTask([fetch], self.context, self.timeout.remainder()).start()
+        for fetch in wanted:
+            if self.context.task_started is not None:
+                self.context.task_started(fetch.task)

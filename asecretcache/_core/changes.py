@@ -11,8 +11,7 @@ from contextvars import Context
 from typing import Final, NamedTuple
 
 from asecretcache._core.entries import Entry
-from asecretcache._core.fetch import origin_of
-from asecretcache._exceptions import ConfigurationError
+from asecretcache._exceptions import ConfigurationError, origin_of
 from asecretcache._models import Key, Secret, SecretRequest
 
 _logger: Final = logging.getLogger("asecretcache")

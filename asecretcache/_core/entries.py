@@ -114,6 +114,8 @@ class EntryStore:
         self._past_hits = 0
         self._replacements = 0
         self.evictions = 0
+        #: What the latest put has evicted.
+        self.evicted: Key | None = None
 
     @property
     def hits(self) -> int:
@@ -123,13 +125,14 @@ class EntryStore:
     def put(self, key: Key, entry: Entry) -> bool:
         """Store an entry, unless a later fetch has brought a value or a refusal; return whether it was stored."""
         present = self.entries.get(key)
+        self.evicted = None
         if present is not None:
             if max(present.sequence, present.refused_sequence) > entry.sequence:
                 return False
             self._retire(present)
             self.entries.move_to_end(key)
         elif len(self.entries) >= self._max_size:
-            self._evict()
+            self.evicted = self._evict()
         # Counted before and after, so that a reader of several records sees that they may be of two versions.
         self._replacements += 1
         self.entries[key] = entry
@@ -180,13 +183,13 @@ class EntryStore:
         self.entries.clear()
         self.records.clear()
 
-    def _evict(self) -> None:
+    def _evict(self) -> Key:
         self.evictions += 1
         while True:
             key, entry = next(iter(self.entries.items()))
             if entry.all_hits == entry.spent_hits:
                 self._drop(key)
-                return
+                return key
             # An entry that has expired gets no more hits, so no more chances.
             entry.spent_hits = entry.all_hits
             self.entries.move_to_end(key)

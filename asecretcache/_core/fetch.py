@@ -6,21 +6,28 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from enum import Enum
 from typing import Any, Final
 
+from asecretcache._core.outcome import Outcome
 from asecretcache._core.stats import Counts
-from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, invocation_deadline, network_hint
-from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
-from asecretcache._models import Secret, SecretRequest, may_be_same_secret
+from asecretcache._core.timeouts import (
+    CLOCK_STEP,
+    FetchTimeout,
+    current_fetch_timeout,
+    invocation_deadline,
+    network_hint,
+)
+from asecretcache._exceptions import SecretCacheError, SecretUnavailableError, origin_of
+from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
-# The order of starts. One for the process, so that it goes on in the child of a fork, which has the values.
+# The order of starts. One for the process, so that the child of a fork, which has the values, goes on with it.
 _sequence: Final = itertools.count(1)
 
-
 FetchOne = Callable[[SecretRequest], Awaitable[Secret]]
+TellTask = Callable[["FetchTask"], object]
 FetchBatch = Callable[[Sequence[str]], Awaitable[Mapping[str, Secret | SecretCacheError]]]
 
 
@@ -48,6 +55,8 @@ class Fetch:
         joins: how many reads have joined it by the short way.
         is_done: whether it has ended: with a ``secret``, with an ``error``, or because it ``was_cancelled``.
         is_cacheable: whether its result may be stored; invalidating the secret ends that.
+        stored_as: what the value is to the one before, once it is stored.
+        evicted: the key of the value that was evicted when its own was stored.
         forgotten_ids: ids other than its own that were invalidated while it ran.
     """
 
@@ -62,20 +71,29 @@ class Fetch:
         self.loop = loop
         self.started_at = started_at
         self.sequence = next(_sequence)
+        self.reason = reason
         self.is_refresh = reason is FetchReason.REFRESH
         self.is_background = reason is FetchReason.REVALIDATION
         self.counts_as_failure = reason is not FetchReason.PREFETCH
         self.joins = 0
         # In the order in which they came, which is the order in which they are woken.
         self.waiters: dict[asyncio.Future[None], None] = {}
-        self.is_done = False
-        self.was_cancelled = False
+        self.is_done = self.was_cancelled = False
         self.is_cacheable = True
+        self.stored_as: Outcome | None = None
+        self.evicted: Key | None = None
         self.forgotten_ids: tuple[str, ...] = ()
         #: The references by which readers find it, besides its key.
         self.names: tuple[object, ...] = ()
         self.secret: Secret | None = None
         self.error: SecretCacheError | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it has ended."""
+        if self.secret is None:
+            return Outcome.CANCELLED if self.was_cancelled else Outcome.FAILED
+        return self.stored_as or Outcome.DISCARDED
 
     @property
     def is_wanted(self) -> bool:
@@ -88,6 +106,11 @@ class Fetch:
         if self.secret is not None:
             return self.secret.name in self.forgotten_ids or self.secret.arn in self.forgotten_ids
         return any(may_be_same_secret(self.request.secret_id, each) for each in self.forgotten_ids)
+
+    def log_extra(self) -> dict[str, object]:
+        """Return what a log line about its end has besides its text."""
+        seconds = self.task.timeout.elapsed()
+        return {"secret_id": self.request.secret_id, "outcome": self.outcome.value, "duration_ms": seconds * 1000}
 
     def add_waiter(self) -> asyncio.Future[None]:
         """Return a future that only wakes its waiter, so that cancelling it harms no other waiter."""
@@ -107,6 +130,11 @@ class Fetch:
         waiters, self.waiters = self.waiters, {}
         if not self.loop.is_closed():
             _wake_all(waiters)
+
+
+#: What is left to do once the lock is released: to log a line, or to tell of a change.
+AfterStore = Callable[[], object]
+StoreResult = Callable[[Fetch], AfterStore | None]
 
 
 async def wait_for(fetches: Sequence[Fetch]) -> None:
@@ -134,7 +162,7 @@ async def wait_for(fetches: Sequence[Fetch]) -> None:
     for fetch, waiter in zip(fetches, waiters, strict=True):
         fetch.waiters.pop(waiter, None)
     late = [fetch for fetch in fetches if not fetch.is_done]
-    if late and deadline.left():
+    if late and deadline.left() > CLOCK_STEP:
         # The invocation, or the block, had ended before, so its deadline doesn't hold for a task that outlives it.
         await wait_for(late)
 
@@ -153,30 +181,37 @@ class FetchContext:
         fetch: fetches one secret.
         fetch_batch: fetches several secrets with one call; None if each is fetched by itself.
         finish: ends a fetch with its result, or with None if it was cancelled.
-        fetch_singly: starts a task for each fetch of a batch, within what is left of the batch's time.
+        lock: guards the start of tasks.
+        task_started, task_ended: are told of each task; None while nothing wants to know.
         is_batch_denied: whether AWS has denied a batch.
     """
 
     finish: Callable[[Fetch, object], None]
-    fetch_singly: Callable[[Sequence[Fetch], FetchTimeout], None]
+    lock: AbstractContextManager[object]
 
     def __init__(self, counts: Counts, fetch: FetchOne, fetch_batch: FetchBatch | None = None) -> None:
         self.counts = counts
         self.fetch = fetch
         self.fetch_batch = fetch_batch
         self.is_batch_denied = False
+        self.task_started: TellTask | None = None
+        self.task_ended: TellTask | None = None
 
 
 class FetchTask:
-    """A detached task that fetches. It runs in an empty context, and no caller's cancellation reaches it."""
+    """A detached task that fetches. It runs in an empty context, and no caller's cancellation reaches it.
 
-    __slots__ = ("context", "coroutine", "fetches", "is_cancelled", "task", "timeout")
+    Attributes:
+        variables: the context in which it runs. An observer that is told of its start may put a span there.
+    """
+
+    __slots__ = ("context", "coroutine", "fetches", "has_ended", "is_cancelled", "task", "timeout", "variables")
 
     def __init__(self, fetches: list[Fetch], context: FetchContext, timeout: FetchTimeout) -> None:
         self.fetches = fetches
         self.context = context
         self.timeout = timeout
-        self.is_cancelled = False
+        self.is_cancelled = self.has_ended = False
 
     def start(self) -> None:
         """Start the task, on the loop of its fetches."""
@@ -188,7 +223,8 @@ class FetchTask:
         self.coroutine = self._run_nested() if is_nested else self._run()
         # Not loop.create_task: an eager task would start in its caller's stack, under the lock. The empty context keeps
         # the first caller's variables (a trace, a tenant, a deadline) out of a shared fetch.
-        self.task = asyncio.Task(self.coroutine, loop=loop, context=Context(), name=f"fetch {self._subject()}")
+        self.variables = Context()
+        self.task = asyncio.Task(self.coroutine, loop=loop, context=self.variables, name=f"fetch {self._subject()}")
         # A loop may be closed while fetches run; that is no mistake to warn of.
         self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
         # A task that is cancelled before its first step never enters its coroutine.
@@ -253,16 +289,10 @@ class FetchTask:
         for fetch in fetches:
             if not fetch.is_done:
                 self.context.finish(fetch, None)
+        if self.context.task_ended is not None and not self.has_ended:
+            self.context.task_ended(self)
+        self.has_ended = True
 
     def _subject(self) -> str:
         count = len(self.fetches)
         return f"secret {self.fetches[0].request.secret_id!r}" if count == 1 else f"{count} secrets"
-
-
-def origin_of(exc: BaseException) -> str:
-    """Return where an exception was raised, which is safe to tell and enough to find a mistake in a source."""
-    trace = exc.__traceback__
-    assert trace is not None, "it was caught"
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -9,10 +9,12 @@ from typing import Final
 
 from asecretcache._core.changes import Changes
 from asecretcache._core.entries import EntryStore
-from asecretcache._core.fetch import Fetch, FetchBatch, FetchContext, FetchOne, FetchReason, wait_for
+from asecretcache._core.fetch import AfterStore, Fetch, FetchBatch, FetchContext, FetchOne, FetchReason, wait_for
 from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_serve_stale, new_entry
+from asecretcache._core.observer import FetchObserver
 from asecretcache._core.options import CacheOptions
-from asecretcache._core.single_flight import AfterStore, SingleFlight
+from asecretcache._core.outcome import Outcome
+from asecretcache._core.single_flight import SingleFlight
 from asecretcache._core.stats import CacheStats, Counts
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, network_hint, time_left
 from asecretcache._exceptions import CacheClosedError, SecretCacheError, SecretUnavailableError
@@ -36,6 +38,7 @@ class Loader:
     def __init__(self, options: CacheOptions, fetch: FetchOne, fetch_batch: FetchBatch | None) -> None:
         self.options = options
         self.is_closed = False
+        self.observer: FetchObserver | None = None
         self.store = EntryStore(options.max_size)
         self.changes = Changes()
         self._retries = RetrySpacing(options.max_size)
@@ -51,6 +54,13 @@ class Loader:
     def _start_over(self) -> None:
         self.single_flight = SingleFlight(self._context, self._store_result, self.store.records, self.options)
         self.lock = self.single_flight.lock
+        self.tell(self.observer)
+
+    def tell(self, observer: FetchObserver | None) -> None:
+        """Let an observer be told of the fetches, or none."""
+        self.observer = self.single_flight.observer = observer
+        self._context.task_started = None if observer is None else observer.started
+        self._context.task_ended = None if observer is None else observer.task_ended
 
     def check_open(self) -> None:
         """Raise CacheClosedError if the cache is closed."""
@@ -185,6 +195,8 @@ class Loader:
                 return None
             self._counts["misses"] -= is_retry  # A read that was counted as a miss is a stale answer instead.
             self._counts["stale_served"] += 1
+        if self.observer is not None:
+            self.observer.stale_served(request, error)
         if failure is None or not failure.blocks_retry(now):
             if expired is None:
                 self.single_flight.join_or_start(request, FetchReason.REVALIDATION)
@@ -236,6 +248,8 @@ class Loader:
         with self.lock:
             self._counts["misses"] -= 1  # As in _look_up.
             self._counts["stale_served"] += 1
+        if self.observer is not None:
+            self.observer.stale_served(request, error)
         return stored
 
     def _store_result(self, fetch: Fetch) -> AfterStore | None:
@@ -243,14 +257,19 @@ class Loader:
         if self.is_closed:
             return None
         key, error = fetch.request.key, fetch.error
+        present = self.store.entries.get(key)
         if fetch.secret is not None:
             entry = new_entry(self.options, fetch.request, fetch.secret, fetch.sequence, fetch.started_at)
             if not self.store.put(key, entry):
                 return None
+            fetch.evicted = self.store.evicted
+            fetch.stored_as = Outcome.FETCHED
+            if present is not None:
+                is_same = present.secret.version_id == fetch.secret.version_id
+                fetch.stored_as = Outcome.UNCHANGED if is_same else Outcome.CHANGED
             self._retries.failures.pop(key, None)
             listeners = self.changes.listeners and self.changes.learn(key, fetch.secret, fetch.sequence)
             return partial(self.changes.tell, listeners, fetch.secret) if listeners else None
-        present = self.store.entries.get(key)
         if fetch.was_cancelled and fetch.is_background and present is not None:
             present.lost_refreshes += 1
         if error is None or (present is not None and present.sequence > fetch.sequence):
@@ -261,11 +280,16 @@ class Loader:
         is_stale_served = False
         if isinstance(error, REFUSED) and present is not None:
             if not present.refused_sequence:
-                after = partial(_logger.warning, "%s; the value in memory isn't served beyond its ttl", error)
+                after = partial(_warn, fetch, "the value in memory isn't served beyond its ttl")
             present.refused_sequence = max(present.refused_sequence, fetch.sequence)
         elif present is not None and may_serve_stale(present, error, now):
             is_stale_served = True
-            after = partial(_logger.warning, "%s; a stale value is served meanwhile", error)
+            after = partial(_warn, fetch, "a stale value is served meanwhile")
         if fetch.counts_as_failure:
             self._retries.record_failure(key, error, now, is_stale_served=is_stale_served)
         return after
+
+
+def _warn(fetch: Fetch, consequence: str) -> None:
+    """Log a failure that callers don't see."""
+    _logger.warning("%s; %s", fetch.error, consequence, extra=fetch.log_extra())

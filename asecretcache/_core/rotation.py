@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 from asecretcache._core.fetch import FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._core.options import seconds
-from asecretcache._core.timeouts import time_left
+from asecretcache._core.timeouts import CLOCK_STEP, time_left
 from asecretcache._exceptions import CacheClosedError, ConfigurationError, SecretCacheError
 from asecretcache._models import Secret, SecretRequest, may_be_same_secret
 
@@ -23,8 +23,6 @@ Secrets = Mapping[SecretRequest, Secret]
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _SCHEDULE_KEPT: Final = 60.0
-# A loop's clock may not move within less.
-_CLOCK_STEP: Final = 1e-6
 
 
 class RefreshPolicy(NamedTuple):
@@ -47,6 +45,15 @@ class RefreshPolicy(NamedTuple):
             )
             raise ConfigurationError(msg)
         return cls(refresh_on, timeout)  # type: ignore[arg-type]  # just checked
+
+    @classmethod
+    def of_options(cls, refresh_on: object, refresh_timeout: object) -> RefreshPolicy | None:
+        """Return the policy of arguments that may be left out, None without refresh_on; or raise ConfigurationError."""
+        if refresh_on is not None:
+            return cls.checked(refresh_on, 5.0 if refresh_timeout is None else refresh_timeout)
+        if refresh_timeout is not None:
+            raise ConfigurationError("refresh_timeout needs refresh_on, by which the function refuses its secrets")
+        return None
 
     def is_refusal(self, error: Exception) -> bool:
         """Return whether the error means that the secrets are refused."""
@@ -114,7 +121,7 @@ class Rotations:
             waits = self._take_slots(hopeful)
             due = [request for request, wait in waits.items() if wait == 0.0]
             # Without any time there is one refresh all the same.
-            if left <= _CLOCK_STEP and (has_tried or not due):
+            if left <= CLOCK_STEP and (has_tried or not due):
                 return None
             has_tried = True
             if not due:
@@ -123,7 +130,7 @@ class Rotations:
                 continue
             try:
                 # The fetches may take longer; this bounds only how long their caller waits.
-                async with asyncio.timeout(left if left > _CLOCK_STEP else None):
+                async with asyncio.timeout(left if left > CLOCK_STEP else None):
                     results = await self._loader.load_all(due, FetchReason.REFRESH)
             except TimeoutError:
                 continue  # The new version may be in memory by now.
@@ -156,7 +163,7 @@ class Rotations:
             if schedule is None or now - schedule.next_slot > _SCHEDULE_KEPT:
                 schedule = _Schedule(now, _FIRST_PAUSE)
             wait = schedule.next_slot - now
-            if wait <= _CLOCK_STEP:
+            if wait <= CLOCK_STEP:
                 wait = 0.0
                 schedule = _Schedule(now + schedule.pause, min(_LONGEST_PAUSE, 2 * schedule.pause))
             self._schedules[secret_id] = schedule

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from asecretcache._core.batch_fetch import BatchFetchTask, into_batches
-from asecretcache._core.fetch import Fetch, FetchContext, FetchReason, FetchTask
+from asecretcache._core.fetch import AfterStore, Fetch, FetchContext, FetchReason, FetchTask, StoreResult
 from asecretcache._core.observer import FetchObserver
 from asecretcache._core.options import CacheOptions
 from asecretcache._core.timeouts import FetchTimeout, invocation_deadline
@@ -25,10 +25,6 @@ from asecretcache._exceptions import SecretCacheError, SecretUnavailableError
 from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
 _logger: Final = logging.getLogger("asecretcache")
-
-#: What is left to do once the lock is released: to log a line, or to tell of a change.
-AfterStore = Callable[[], object]
-StoreResult = Callable[[Fetch], AfterStore | None]
 
 
 class _LoopFetches:
@@ -72,9 +68,9 @@ class SingleFlight:
     ) -> None:
         self.observer: FetchObserver | None = None
         self._context = context
-        context.finish, context.fetch_singly = self.finish, self._fetch_singly
-        self._store_result = store_result
         self.lock = threading.RLock()
+        context.finish, context.lock = self.finish, self.lock
+        self._store_result = store_result
         self._clock = options.clock
         self._timing = options.fetch_timeout, options.clock, options.monotonic
         self._records = records
@@ -92,13 +88,13 @@ class SingleFlight:
         A refresh joins only refreshes: another fetch may have started before what made the caller ask for one.
 
         Args:
-            request: which secret.
-            reason: why it is wanted.
             is_retry: whether the caller has waited for another fetch of it before.
             name: what later reads of the same look up.
         """
         # Before anything changes: a user's clock may raise.
         now = self._clock()
+        if asyncio.get_running_loop() not in self._loops:
+            self._sweep()
         with self.lock:
             fetch, is_new = self._share(request, reason, now, is_retry=is_retry)
             if name is not None and name not in self._records:
@@ -107,7 +103,7 @@ class SingleFlight:
             if is_new:
                 FetchTask([fetch], self._context, FetchTimeout(*self._timing, now)).start()
         if self.observer is not None:
-            self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+            self._tell(self.observer, [(fetch, is_new)], reason, is_retry=is_retry)
         return fetch
 
     def join_or_start_all(
@@ -117,14 +113,15 @@ class SingleFlight:
         if self._context.fetch_batch is None or self._context.is_batch_denied:
             return [self.join_or_start(request, reason, is_retry=is_retry) for request in requests]
         now = self._clock()
+        if asyncio.get_running_loop() not in self._loops:
+            self._sweep()
         with self.lock:
             shared = [self._share(request, reason, now, is_retry=is_retry) for request in requests]
             for batch in into_batches([fetch for fetch, is_new in shared if is_new]):
                 kind = BatchFetchTask if len(batch) > 1 else FetchTask
                 kind(batch, self._context, FetchTimeout(*self._timing, now)).start()
         if self.observer is not None:
-            for fetch, is_new in shared:
-                self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+            self._tell(self.observer, shared, reason, is_retry=is_retry)
         return [fetch for fetch, _ in shared]
 
     def try_join(self, fetch: Fetch, now: float) -> asyncio.Future[None] | None:
@@ -154,22 +151,21 @@ class SingleFlight:
     def is_joinable(self, request: SecretRequest, reason: FetchReason) -> bool:
         """Return whether a fetch is running on this loop that a caller with this reason would join."""
         with self.lock:
-            fetches = self._of(asyncio.get_running_loop()).joinable(request, reason)
+            here = self._loops.get(asyncio.get_running_loop())
+            fetches = [] if here is None else here.joinable(request, reason)
             return any(not fetch.task.timeout.has_expired() for fetch in fetches)
 
     def finish(self, fetch: Fetch, result: object) -> None:
         """End a fetch: take its result, store it, wake the waiters. Only this method ends one.
 
-        Args:
-            fetch: the fetch.
-            result: a Secret, an error of this package, or None if the fetch was cancelled. Anything else is a mistake
-                of the source and becomes an error.
+        The result is a Secret, an error of this package, or None if the fetch was cancelled. Anything else is a mistake
+        of the source and becomes an error.
         """
-        if fetch.is_done:
-            return
         after: AfterStore | None = None
         try:
             with self.lock:
+                if fetch.is_done:
+                    return
                 if isinstance(result, Secret):
                     fetch.secret = result
                 elif isinstance(result, SecretCacheError):
@@ -192,8 +188,8 @@ class SingleFlight:
             self.observer.ended(fetch)
         fetch.wake_waiters()
         # Not under the lock: a log handler or a callback may take its time, or use the cache.
-        if fetch.secret is not None:
-            _logger.info("secret %s was fetched from Secrets Manager", fetch.request.secret_id)
+        if fetch.secret is not None and _logger.isEnabledFor(logging.INFO):
+            _logger.info("secret %s was fetched from Secrets Manager", fetch.request.secret_id, extra=fetch.log_extra())
         if after is not None:
             after()
 
@@ -216,20 +212,19 @@ class SingleFlight:
 
     async def cancel_all(self) -> None:
         """Cancel every fetch, and wait for those of this loop to end."""
-        loop = asyncio.get_running_loop()
+        self._sweep()
         with self.lock:
-            self._sweep()
             tasks = dict.fromkeys(fetch.task for fetch in self.running())
         for task in tasks:
             task.cancel()
-        mine = [task.task for task in tasks if task.task.get_loop() is loop]
-        if mine:
+        if mine := [task.task for task in tasks if task.task.get_loop() is asyncio.get_running_loop()]:
             await asyncio.wait(mine)
 
     async def drain(self, seconds: float) -> None:
         """Wait at most ``seconds`` for this loop's fetches that no caller waits for, then cancel them."""
         with self.lock:
-            tasks = dict.fromkeys(fetch.task for fetch in self._of(asyncio.get_running_loop()).running)
+            here = self._loops.get(asyncio.get_running_loop())
+            tasks = {} if here is None else dict.fromkeys(fetch.task for fetch in here.running)
         unwaited = [task for task in tasks if not task.has_waiters]
         if unwaited:
             await asyncio.wait([task.task for task in unwaited], timeout=seconds)
@@ -267,11 +262,14 @@ class SingleFlight:
             self._records[key] = fetch
         return fetch, True
 
-    def _fetch_singly(self, fetches: Sequence[Fetch], timeout: FetchTimeout) -> None:
-        """Start a task for each fetch of a refused batch, with what is left of the batch's time."""
-        with self.lock:
-            for fetch in fetches:
-                FetchTask([fetch], self._context, timeout.remainder()).start()
+    def _tell(
+        self, observer: FetchObserver, shared: Sequence[tuple[Fetch, bool]], reason: FetchReason, *, is_retry: bool
+    ) -> None:
+        """Tell of the fetches that a caller has started or joined."""
+        for task in dict.fromkeys(fetch.task for fetch, is_new in shared if is_new):
+            observer.started(task)
+        for fetch, is_new in shared:
+            observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
 
     def _unshare(self, fetch: Fetch) -> None:
         """Let no caller join the fetch any more."""
@@ -286,15 +284,15 @@ class SingleFlight:
     def _of(self, loop: asyncio.AbstractEventLoop) -> _LoopFetches:
         found = self._loops.get(loop)
         if found is None:
-            self._sweep()
             found = self._loops[loop] = _LoopFetches()
         return found
 
     def _sweep(self) -> None:
-        """End the fetches of closed loops: nothing can wait for them and nothing will run them."""
-        for fetch in self.running():
-            if fetch.loop.is_closed():
-                # What the fetch does on its way out may need its loop.
-                with contextlib.suppress(Exception):
-                    fetch.task.coroutine.close()
-                self.finish(fetch, None)  # A coroutine that had not begun doesn't do it.
+        """End the fetches of closed loops, which nothing will run. Not under the lock, since an observer is told."""
+        with self.lock:
+            left = [fetch for fetch in self.running() if fetch.loop.is_closed()]
+        for fetch in left:
+            # What the fetch does on its way out may need its loop.
+            with contextlib.suppress(Exception):
+                fetch.task.coroutine.close()
+            self.finish(fetch, None)  # A coroutine that had not begun doesn't do it.

@@ -7,6 +7,10 @@ import math
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Final
+
+#: Seconds within which a loop's clock may not move, and by which it may ring early.
+CLOCK_STEP: Final = 1e-6
 
 
 def network_hint() -> str:
@@ -61,7 +65,7 @@ class FetchTimeout:
     freeze of the environment, over which the loop's clock may have stood still.
     """
 
-    __slots__ = ("_clock", "_ends_at", "_monotonic", "_monotonic_start", "_timeout", "_wall_start", "seconds")
+    __slots__ = ("_began", "_clock", "_ends_at", "_monotonic", "_monotonic_start", "_timeout", "_wall_start", "seconds")
 
     def __init__(
         self, seconds: float, clock: Callable[[], float], monotonic: Callable[[], float], now: float | None = None
@@ -70,9 +74,13 @@ class FetchTimeout:
         self._clock = clock
         self._monotonic = monotonic
         self._wall_start: float | None = clock() if now is None else now
-        self._monotonic_start = monotonic()
+        self._began = self._monotonic_start = monotonic()
         self._timeout: asyncio.Timeout | None = None
         self._ends_at: float | None = None
+
+    def elapsed(self) -> float:
+        """Return the seconds since the fetch began, the wait for a slot included."""
+        return self._monotonic() - self._began
 
     def start(self) -> asyncio.Timeout:
         """Return the context manager that ends the fetch when its time is over."""

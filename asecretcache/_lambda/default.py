@@ -126,7 +126,7 @@ async def get_secret(reference: str | None = None) -> str:
             text: str = found.text
             found.hits += 1
             if _logger.isEnabledFor(logging.DEBUG):
-                _logger.debug(_HIT, reference)
+                _log_hit(reference)
             return text
     except (KeyError, TypeError, AttributeError):
         pass
@@ -147,7 +147,7 @@ async def get_secrets(*references: str) -> dict[str, str]:
         return await cache.get_secrets(*references)
     if _logger.isEnabledFor(logging.DEBUG):
         for reference in texts:
-            _logger.debug(_HIT, reference)
+            _log_hit(reference)
     return texts
 
 
@@ -195,6 +195,11 @@ def _write(references: Mapping[str, str], texts: dict[str, str]) -> None:
             raise SecretFormatError(msg, secret_id=parse_reference(reference).secret_id)
     for variable, reference in references.items():
         os.environ[variable] = _process.written[variable] = texts[reference]
+
+
+def _log_hit(reference: str | None) -> None:
+    secret_id = None if reference is None else parse_reference(reference).secret_id
+    _logger.debug(_HIT, reference, extra={"secret_id": secret_id, "outcome": "hit"})
 
 
 def _check_name(variable: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from asecretcache._exceptions import SecretCacheError
+from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._models import Secret, SecretRequest
 
 
@@ -69,3 +69,19 @@ class WarmableSource(Protocol):
     async def warm(self) -> None:
         """Import, load and connect now. Idempotent; if it fails or is cancelled, a later fetch does the work."""
         ...
+
+
+def check_source(source: object) -> None:
+    """Raise ConfigurationError if an object can't be a source."""
+    if not isinstance(source, SecretSource) or isinstance(source, type):
+        # Not its repr: what was given by mistake may hold secrets.
+        msg = f"source must be an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
+        raise ConfigurationError(f"{msg}; a session of aioboto3 goes into SecretsManagerSource(session)")
+
+
+def as_batch_source(source: SecretSource) -> BatchSource:
+    """Return a source that can fetch several secrets with one call; raise ConfigurationError if this one can't."""
+    if not isinstance(source, BatchSource):
+        msg = f"batch=True needs a source with the coroutine method fetch_batch; {type(source).__name__} has none"
+        raise ConfigurationError(msg)
+    return source

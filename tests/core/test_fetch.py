@@ -281,6 +281,19 @@ async def test_a_deadline_that_was_cleared_ends_no_wait(cache: SecretCache, sour
     assert len(source.calls) == 1
 
 
+async def test_an_alarm_that_rings_a_moment_early_ends_the_wait(cache: SecretCache, source: InMemorySource) -> None:
+    """A loop's timer may do so by the resolution of its clock; the clock may stand until the caller has gone."""
+    source.pause()
+    started = asyncio.get_running_loop().time()
+    now = iter((started, *[started + 3 - 1e-9] * 20_000))
+    invocation_deadline.set(Deadline(3, lambda: next(now)))
+
+    with pytest.raises(SecretUnavailableError, match="deadline"):
+        await cache.get_secret(NAME)
+
+    source.resume()
+
+
 @pytest.mark.virtual_time
 async def test_a_caller_cancelled_before_its_deadline_is_cancelled(cache: SecretCache, source: InMemorySource) -> None:
     """Its fetch is cancelled too, and no alarm is left behind."""

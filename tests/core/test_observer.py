@@ -7,13 +7,14 @@ import asyncio
 import observe
 from asecretcache import SecretCache, SecretUnavailableError
 from asecretcache._core.fetch import Fetch, FetchReason
+from asecretcache._core.observer import FetchObserver
 from asecretcache.testing import InMemorySource, ManualClock
 from turns import until
 
 NAME = "prod/db"
 
 
-class Recorder:
+class Recorder(FetchObserver):
     """Writes down what it is told."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import observe
 from asecretcache import CacheClosedError, Secret, SecretCache, SecretRequest, SecretUnavailableError
 from asecretcache._core.fetch import Fetch, FetchReason
+from asecretcache._core.observer import FetchObserver
 from asecretcache._core.timeouts import Deadline, invocation_deadline
 from asecretcache.testing import InMemorySource
 from turns import until
@@ -28,14 +29,11 @@ def value(result: Any) -> str | None:
     return result.secret_string if isinstance(result, Secret) else result
 
 
-class Ending:
+class Ending(FetchObserver):
     """Calls a function when a fetch ends, before its waiters wake."""
 
     def __init__(self, on_end: Callable[[], object]) -> None:
         self.on_end = on_end
-
-    def joined(self, fetch: Fetch, reason: FetchReason, *, is_new: bool, is_retry: bool) -> None:
-        pass
 
     def ended(self, fetch: Fetch) -> None:
         self.on_end()

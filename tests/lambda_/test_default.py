@@ -238,6 +238,10 @@ async def test_the_log_says_where_a_secret_came_from(
         ("DEBUG", "STORED_SECRET was in the environment"),
         ("DEBUG", "STORED_SECRET was in the environment"),
     ]
+    fields = [(record.__dict__.get("secret_id"), record.__dict__.get("outcome")) for record in records]
+    hit = ("prod/db", "hit")
+    assert fields[1:4] == [("prod/api", "hit"), ("prod/db", "fetched"), hit]
+    assert fields[5:7] == [("prod/api", "hit"), hit]
 
 
 async def test_each_hit_is_counted(default: SecretCache) -> None:

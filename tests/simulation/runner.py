@@ -20,7 +20,7 @@ import anyio
 
 import observe
 from asecretcache import Secret, SecretCache, SecretCacheError, SecretRequest
-from observe import Fetch, FetchReason
+from observe import Fetch, FetchObserver, FetchReason
 from simulation.caller_rules import CallerRules, RefusedError
 from simulation.conditions import draw_behaviour
 from simulation.fake_secrets_manager import (
@@ -79,7 +79,7 @@ class Violation(AssertionError):
         self.rule, self.details, self.trace = rule, details, trace
 
 
-class Simulation:
+class Simulation(FetchObserver):
     """One run of a schedule; see the module.
 
     Attributes:

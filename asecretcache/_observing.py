@@ -1,0 +1,183 @@
+"""What a cache tells of its work, and to whom. No value is ever told."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import partial
+from typing import Final, NamedTuple
+
+from asecretcache._core.batch_fetch import BatchFetchTask
+from asecretcache._core.fetch import Fetch, FetchReason, FetchTask
+from asecretcache._core.loader import Loader
+from asecretcache._core.observer import FetchObserver
+from asecretcache._exceptions import ConfigurationError, SecretCacheError, origin_of
+from asecretcache._models import SecretRequest
+
+_logger: Final = logging.getLogger("asecretcache")
+
+_number: Final = itertools.count(1)
+
+
+class SourceCall:
+    """One call of a cache's source, from its start to its end. Immutable, and hashable by itself.
+
+    Attributes:
+        number: tells it from all other calls of the process.
+        api: "GetSecretValue", or "BatchGetSecretValue" for several secrets at once.
+        references: what is fetched, such as ``("prod/db",)``; by at most 20 references in a batch.
+        reason: why it was started: "read", "refresh", "revalidation" (a stale value was served) or "prefetch".
+        context: the context in which the source runs, empty at first. What an observer puts there when the call
+            starts, such as a span, the source sees.
+    """
+
+    __slots__ = ("api", "context", "number", "reason", "references")
+
+    def __init__(self, *, api: str, references: tuple[str, ...], reason: str, context: Context) -> None:
+        self.number = next(_number)
+        self.api = api
+        self.references = references
+        self.reason = reason
+        self.context = context
+
+    def __repr__(self) -> str:
+        return f"<SourceCall {self.number} {self.api} {', '.join(self.references)}>"
+
+
+class SourceResult(NamedTuple):
+    """What a call of the source has brought for one secret; immutable.
+
+    Attributes:
+        reference: names the secret, as in the call's references.
+        outcome: "fetched": the first version in memory; "changed": another version than the one in memory;
+            "unchanged": the same one; "discarded": it isn't stored, since the secret was invalidated meanwhile or a
+            later call was faster; "failed"; or "cancelled".
+        version_id: the version, or None without one.
+        error: what it failed with, or None.
+    """
+
+    reference: str
+    outcome: str
+    version_id: str | None
+    error: SecretCacheError | None
+
+
+class CacheObserver:
+    """Is told of a cache's work: derive from it, and override what you want to know.
+
+    Each method is called where the work is done, on the loop and in the thread of the caller or of the call, without a
+    lock, so it must return at once. It may use the cache. What it raises is logged once, and reaches no caller. Hits
+    aren't told: they are counted by ``stats()``.
+    """
+
+    def call_started(self, call: SourceCall) -> None:
+        """A call of the source has started, in the context of the caller that caused it."""
+
+    def call_joined(self, call: SourceCall, reference: str, reason: str) -> None:
+        """Another caller waits for a running call; in that caller's context. The reason is as a call has it."""
+
+    def call_ended(self, call: SourceCall, results: Sequence[SourceResult], seconds: float) -> None:
+        """A call has ended; its values are stored.
+
+        Args:
+            call: the call.
+            results: one for each secret, but for those of a refused batch, which are fetched with calls of their own.
+            seconds: how long it took, the wait for one of the source's slots included.
+        """
+
+    def stale_served(self, reference: str, error: SecretCacheError | None) -> None:
+        """A read was answered with an expired value; the error says why, unless it is being refreshed."""
+
+    def evicted(self, reference: str) -> None:
+        """A value was dropped because there were more than ``max_size``."""
+
+
+class Observers(FetchObserver):
+    """The observers of one cache. Any thread may tell it something.
+
+    Args:
+        loader: the cache's engine, which tells only while there is an observer.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        # By identity, since they may not be hashable; in the order in which they are told.
+        self._observers: dict[int, CacheObserver] = {}
+        self._failed: set[int] = set()
+        self._calls: dict[FetchTask, tuple[SourceCall, list[SourceResult]]] = {}
+
+    def add(self, observer: CacheObserver) -> Callable[[], None]:
+        """Tell an observer from now on; return what ends that.
+
+        Raises:
+            ConfigurationError: it isn't a CacheObserver.
+        """
+        if not isinstance(observer, CacheObserver):
+            hint = f": give an object of it, {observer.__name__}()" if isinstance(observer, type) else ""
+            name = observer.__name__ if isinstance(observer, type) else type(observer).__name__
+            raise ConfigurationError(
+                f"observer must be an object of a class derived from CacheObserver, not {name}{hint}"
+            )
+        with self._loader.lock:
+            self._observers = {**self._observers, id(observer): observer}
+            self._loader.tell(self)
+        return partial(self._remove, observer)
+
+    def _remove(self, observer: CacheObserver) -> None:
+        with self._loader.lock:
+            self._observers = {key: each for key, each in self._observers.items() if each is not observer}
+            self._failed.discard(id(observer))
+            if not self._observers:
+                self._loader.tell(None)
+                self._calls.clear()
+
+    def started(self, task: FetchTask) -> None:
+        """Make a call of a task."""
+        references = tuple(fetch.request.reference for fetch in task.fetches)
+        call = SourceCall(
+            api="BatchGetSecretValue" if isinstance(task, BatchFetchTask) else "GetSecretValue",
+            references=references,
+            reason=task.fetches[0].reason.value,
+            context=task.variables,
+        )
+        self._calls[task] = call, []
+        self._tell(lambda observer: observer.call_started(call))
+
+    def joined(self, fetch: Fetch, reason: FetchReason, *, is_new: bool, is_retry: bool) -> None:  # noqa: ARG002 - a retry is a caller
+        """Tell of a caller that waits for a call which runs already."""
+        found = self._calls.get(fetch.task)
+        if found is not None and not is_new:
+            self._tell(lambda observer: observer.call_joined(found[0], fetch.request.reference, reason.value))
+
+    def ended(self, fetch: Fetch) -> None:
+        """Note the result of a fetch, for the end of its call."""
+        found = self._calls.get(fetch.task)
+        if found is not None:
+            version_id = None if fetch.secret is None else fetch.secret.version_id
+            found[1].append(SourceResult(fetch.request.reference, fetch.outcome.value, version_id, fetch.error))
+        if fetch.evicted is not None:
+            reference = SecretRequest._of_key(fetch.evicted).reference
+            self._tell(lambda observer: observer.evicted(reference))
+
+    def task_ended(self, task: FetchTask) -> None:
+        """Tell of the end of a call."""
+        found = self._calls.pop(task, None)
+        if found is not None:
+            call, results = found
+            self._tell(lambda observer: observer.call_ended(call, tuple(results), task.timeout.elapsed()))
+
+    def stale_served(self, request: SecretRequest, error: SecretCacheError | None) -> None:
+        """Tell of a stale answer."""
+        self._tell(lambda observer: observer.stale_served(request.reference, error))
+
+    def _tell(self, tell: Callable[[CacheObserver], object]) -> None:
+        for key, observer in self._observers.items():
+            try:
+                tell(observer)
+            except Exception as exc:  # noqa: BLE001 - an observer may raise anything
+                if key not in self._failed:
+                    self._failed.add(key)
+                    message = "the observer %s raised %s at %s; its further errors aren't logged"
+                    _logger.warning(message, type(observer).__name__, type(exc).__name__, origin_of(exc))
