@@ -55,12 +55,14 @@ class SourceResult(NamedTuple):
             "unchanged": the same one; "discarded": it isn't stored, since the secret was invalidated meanwhile or a
             later call was faster; "failed"; or "cancelled".
         version_id: the version, or None without one.
+        arn: the secret's ARN, or None without a version.
         error: what it failed with, or None.
     """
 
     reference: str
     outcome: str
     version_id: str | None
+    arn: str | None
     error: SecretCacheError | None
 
 
@@ -155,8 +157,9 @@ class Observers(FetchObserver):
         """Note the result of a fetch, for the end of its call."""
         found = self._calls.get(fetch.task)
         if found is not None:
-            version_id = None if fetch.secret is None else fetch.secret.version_id
-            found[1].append(SourceResult(fetch.request.reference, fetch.outcome.value, version_id, fetch.error))
+            version_id, arn = (fetch.secret.version_id, fetch.secret.arn) if fetch.secret else (None, None)
+            result = SourceResult(fetch.request.reference, fetch.outcome.value, version_id, arn, fetch.error)
+            found[1].append(result)
         if fetch.evicted is not None:
             reference = SecretRequest._of_key(fetch.evicted).reference
             self._tell(lambda observer: observer.evicted(reference))

@@ -36,6 +36,7 @@ CACHE_LAYERS = (
     {"_events", "_inject", "_observing"},
     {"_cache"},
     {"_lambda.*"},
+    {"emf", "otel"},
     {""},
 )
 SOURCE_LAYERS = (

@@ -1,0 +1,213 @@
+"""asecretcache.emf: the lines that CloudWatch makes metrics of."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from asecretcache import (
+    CacheClosedError,
+    ConfigurationError,
+    SecretCache,
+    SecretNotFoundError,
+    SecretUnavailableError,
+    async_handler,
+    get_secret,
+    set_default_cache,
+)
+from asecretcache.emf import CacheMetrics
+from asecretcache.testing import InMemorySource, ManualClock
+
+NAME, VALUE = "prod/db", "hunter2"
+
+
+@pytest.fixture
+def source() -> InMemorySource:
+    return InMemorySource({NAME: VALUE})
+
+
+@pytest.fixture
+def stream() -> Any:
+    stream = io.StringIO()
+    yield stream
+    assert VALUE not in stream.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_powertools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variables of Powertools and Lambda, which name the defaults."""
+    for name in ("METRICS_NAMESPACE", "SERVICE_NAME", "METRICS_DISABLED"):
+        monkeypatch.delenv(f"POWERTOOLS_{name}", raising=False)
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def values(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics that a line defines, without their prefix."""
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    return {each["Name"].removeprefix("SecretCache"): line[each["Name"]] for each in directive["Metrics"]}
+
+
+async def test_a_line(cache: SecretCache, stream: io.StringIO) -> None:
+    """As the specification of the format has it."""
+    metrics = CacheMetrics(cache, namespace="Shop", service="orders", stream=stream)
+    await cache.get_secret(NAME)
+    with mock.patch("time.time", return_value=1_700_000_000.5):
+        metrics.flush()
+
+    (line,) = lines(stream)
+    latency = line.pop("SecretCacheFetchLatency")
+    assert len(latency) == 1
+    counts = ("Hits", "Misses", "StaleServed", "Calls", "Errors", "CallsSaved")
+    assert line == {
+        "_aws": {
+            "Timestamp": 1_700_000_000_500,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": "Shop",
+                    "Dimensions": [["service"]],
+                    "Metrics": [
+                        *({"Name": f"SecretCache{name}", "Unit": "Count"} for name in counts),
+                        {"Name": "SecretCacheFetchLatency", "Unit": "Milliseconds"},
+                    ],
+                }
+            ],
+        },
+        "service": "orders",
+        **{f"SecretCache{name}": 0 for name in counts},
+        "SecretCacheMisses": 1,
+        "SecretCacheCalls": 1,
+    }
+
+
+async def test_each_line_has_what_came_since_the_one_before(
+    source: InMemorySource, clock: ManualClock, stream: io.StringIO
+) -> None:
+    """And there is none if nothing came."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0)
+    await cache.get_secret(NAME)
+    metrics = CacheMetrics(cache, stream=stream)
+    metrics.flush()
+    for _ in range(3):
+        await cache.get_secret(NAME)
+    metrics.flush()
+    source.fail(SecretUnavailableError("down"))
+    clock.advance(60.0)
+    await cache.get_secret(NAME)
+    metrics.flush()
+    metrics.flush()
+
+    first, second = map(values, lines(stream))
+    assert first == {"Hits": 3, "Misses": 0, "StaleServed": 0, "Calls": 0, "Errors": 0, "CallsSaved": 3}
+    assert len(second.pop("FetchLatency")) == 1
+    assert second == {"Hits": 0, "Misses": 0, "StaleServed": 1, "Calls": 1, "Errors": 1, "CallsSaved": 0}
+
+
+async def test_at_most_a_hundred_latencies(cache: SecretCache, stream: io.StringIO) -> None:
+    """More values a metric would lose the line."""
+    metrics = CacheMetrics(cache, stream=stream)
+    for _ in range(120):
+        await cache.refresh(NAME)
+    metrics.flush()
+
+    (line,) = map(values, lines(stream))
+    assert (line["Calls"], len(line["FetchLatency"])) == (120, 100)
+
+
+@pytest.mark.parametrize("interval", [0.0, 60.0])
+def test_a_line_after_an_invocation(cache: SecretCache, stream: io.StringIO, interval: float) -> None:
+    """After each, or at most one an interval; also where the handler raises."""
+    set_default_cache(cache)
+    with mock.patch("time.monotonic", return_value=100.0) as monotonic:
+        metrics = CacheMetrics(interval=interval, stream=stream)
+
+        @async_handler
+        @metrics.log_metrics
+        async def handler(event: Any, context: object) -> str:
+            return await get_secret(event)
+
+        handler(NAME, None)
+        assert len(lines(stream)) == (not interval)
+        monotonic.return_value += 61.0
+        with pytest.raises(SecretNotFoundError):
+            handler("missing", None)
+        assert len(lines(stream)) == 1 + (not interval)
+        handler(NAME, None)
+    assert len(lines(stream)) == (1 if interval else 3)
+
+
+def test_a_handler_that_is_not_async(cache: SecretCache, stream: io.StringIO) -> None:
+    """As one that calls asyncio.run itself."""
+    metrics = CacheMetrics(cache, interval=0.0, stream=stream)
+
+    @metrics.log_metrics
+    def handler(event: str, context: object) -> str:
+        """Handle it."""
+        return asyncio.run(cache.get_secret(event))
+
+    assert handler(NAME, None) == VALUE
+    assert handler.__doc__ == "Handle it."
+    assert len(lines(stream)) == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_server_writes_a_line_an_interval(cache: SecretCache, stream: io.StringIO) -> None:
+    """As long as the task runs; its end writes what is left."""
+    metrics = CacheMetrics(cache, interval=30.0, stream=stream)
+    task = asyncio.create_task(metrics.run())
+    await cache.get_secret(NAME)
+    await asyncio.sleep(61.0)
+    assert len(lines(stream)) == 1
+    await cache.get_secret(NAME)
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(lines(stream)) == 2
+
+
+async def test_the_names_are_powertools(
+    cache: SecretCache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its variables name namespace and service, and can turn it off; else the function's name is the service."""
+    found = []
+    for variables in (
+        {},
+        {"AWS_LAMBDA_FUNCTION_NAME": "orders-prod"},
+        {"POWERTOOLS_METRICS_NAMESPACE": "Shop", "POWERTOOLS_SERVICE_NAME": "orders"},
+        {"POWERTOOLS_METRICS_DISABLED": "true"},
+    ):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        metrics = CacheMetrics(cache)
+        await cache.get_secret(NAME)
+        metrics.flush()
+        found += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert [(each["_aws"]["CloudWatchMetrics"][0]["Namespace"], each["service"]) for each in found] == [
+        ("asecretcache", "service_undefined"),
+        ("asecretcache", "orders-prod"),
+        ("Shop", "orders"),
+    ]
+
+
+async def test_wrong_use_is_told(cache: SecretCache) -> None:
+    """At the earliest moment, with the remedy."""
+    with pytest.raises(ConfigurationError, match="interval can't be -1"):
+        CacheMetrics(cache, interval=-1)
+    for wrong in ("x" * 256, "Umläute", "two\nlines", 5):
+        with pytest.raises(ConfigurationError, match="namespace must be a str of 1 to 255 printable ASCII"):
+            CacheMetrics(cache, namespace=wrong)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(ConfigurationError, match="run needs an interval above zero"):
+        await CacheMetrics(cache, interval=0.0).run()
+    with pytest.raises(ConfigurationError, match="without a call; not NoneType"):
+        CacheMetrics(cache).log_metrics(None)  # type: ignore[type-var]  # what is tested
+    await cache.aclose()
+    with pytest.raises(CacheClosedError):
+        CacheMetrics(cache)
