@@ -221,6 +221,8 @@ class SecretRequest:
     @property
     def reference(self) -> str:
         """The reference that means the same, such as ``prod/db`` or ``prod/db::AWSPREVIOUS``."""
+        if isinstance(self.key, str):
+            return self.key
         return f"{self.secret_id}::{self.version_stage or ''}:{self.version_id or ''}".rstrip(":")
 
     def __setattr__(self, name: str, _value: object) -> Never:

@@ -35,7 +35,7 @@ class SourceCall:
 
     __slots__ = ("api", "context", "number", "reason", "references")
 
-    def __init__(self, *, api: str, references: tuple[str, ...], reason: str, context: Context) -> None:
+    def __init__(self, api: str, references: tuple[str, ...], reason: str, context: Context) -> None:
         self.number = next(_number)
         self.api = api
         self.references = references
@@ -105,8 +105,8 @@ class Observers(FetchObserver):
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        # By identity, since they may not be hashable; in the order in which they are told.
-        self._observers: dict[int, CacheObserver] = {}
+        # In the order in which they are told. By identity: they may not be hashable, or may all be equal.
+        self._observers: tuple[CacheObserver, ...] = ()
         self._failed: set[int] = set()
         self._calls: dict[FetchTask, tuple[SourceCall, list[SourceResult]]] = {}
 
@@ -123,64 +123,85 @@ class Observers(FetchObserver):
                 f"observer must be an object of a class derived from CacheObserver, not {name}{hint}"
             )
         with self._loader.lock:
-            self._observers = {**self._observers, id(observer): observer}
+            self._observers = (*self._without(observer), observer)
             self._loader.tell(self)
         return partial(self._remove, observer)
 
     def _remove(self, observer: CacheObserver) -> None:
         with self._loader.lock:
-            self._observers = {key: each for key, each in self._observers.items() if each is not observer}
+            self._observers = self._without(observer)
             self._failed.discard(id(observer))
             if not self._observers:
                 self._loader.tell(None)
                 self._calls.clear()
 
+    def _without(self, observer: CacheObserver) -> tuple[CacheObserver, ...]:
+        return tuple(each for each in self._observers if each is not observer)
+
     def started(self, task: FetchTask) -> None:
         """Make a call of a task."""
-        references = tuple(fetch.request.reference for fetch in task.fetches)
+        fetches = task.fetches
+        # The usual case first: what is done for each call is felt beside a fetch of a quarter of a millisecond.
+        is_single = len(fetches) == 1 and not isinstance(task, BatchFetchTask)
         call = SourceCall(
-            api="BatchGetSecretValue" if isinstance(task, BatchFetchTask) else "GetSecretValue",
-            references=references,
-            reason=task.fetches[0].reason.value,
-            context=task.variables,
+            "GetSecretValue" if is_single else "BatchGetSecretValue",
+            (fetches[0].request.reference,) if is_single else tuple(fetch.request.reference for fetch in fetches),
+            fetches[0].reason.value,
+            task.variables,
         )
         self._calls[task] = call, []
-        self._tell(lambda observer: observer.call_started(call))
+        for observer in self._observers:
+            try:
+                observer.call_started(call)
+            except Exception as exc:  # noqa: BLE001 - an observer may raise anything
+                self._log(observer, exc)
 
     def joined(self, fetch: Fetch, reason: FetchReason, *, is_new: bool, is_retry: bool) -> None:  # noqa: ARG002 - a retry is a caller
         """Tell of a caller that waits for a call which runs already."""
-        found = self._calls.get(fetch.task)
-        if found is not None and not is_new:
-            self._tell(lambda observer: observer.call_joined(found[0], fetch.request.reference, reason.value))
+        if is_new or (found := self._calls.get(fetch.task)) is None:
+            return
+        for observer in self._observers:
+            try:
+                observer.call_joined(found[0], fetch.request.reference, reason.value)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._log(observer, exc)
 
     def ended(self, fetch: Fetch) -> None:
-        """Note the result of a fetch, for the end of its call."""
-        found = self._calls.get(fetch.task)
+        """Note the result of a fetch, for the end of its call; and tell of what its value has evicted."""
+        found, secret = self._calls.get(fetch.task), fetch.secret
         if found is not None:
-            version_id, arn = (fetch.secret.version_id, fetch.secret.arn) if fetch.secret else (None, None)
-            result = SourceResult(fetch.request.reference, fetch.outcome.value, version_id, arn, fetch.error)
-            found[1].append(result)
-        if fetch.evicted is not None:
-            reference = SecretRequest._of_key(fetch.evicted).reference
-            self._tell(lambda observer: observer.evicted(reference))
+            version_id, arn = (None, None) if secret is None else (secret.version_id, secret.arn)
+            found[1].append(SourceResult(fetch.request.reference, fetch.outcome, version_id, arn, fetch.error))
+        if fetch.evicted is None:
+            return
+        for observer in self._observers:
+            try:
+                observer.evicted(SecretRequest._of_key(fetch.evicted).reference)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._log(observer, exc)
 
     def task_ended(self, task: FetchTask) -> None:
         """Tell of the end of a call."""
         found = self._calls.pop(task, None)
-        if found is not None:
-            call, results = found
-            self._tell(lambda observer: observer.call_ended(call, tuple(results), task.timeout.elapsed()))
+        if found is None:
+            return
+        results, elapsed = tuple(found[1]), task.timeout.elapsed()
+        for observer in self._observers:
+            try:
+                observer.call_ended(found[0], results, elapsed)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._log(observer, exc)
 
     def stale_served(self, request: SecretRequest, error: SecretCacheError | None) -> None:
         """Tell of a stale answer."""
-        self._tell(lambda observer: observer.stale_served(request.reference, error))
-
-    def _tell(self, tell: Callable[[CacheObserver], object]) -> None:
-        for key, observer in self._observers.items():
+        for observer in self._observers:
             try:
-                tell(observer)
-            except Exception as exc:  # noqa: BLE001 - an observer may raise anything
-                if key not in self._failed:
-                    self._failed.add(key)
-                    message = "the observer %s raised %s at %s; its further errors aren't logged"
-                    _logger.warning(message, type(observer).__name__, type(exc).__name__, origin_of(exc))
+                observer.stale_served(request.reference, error)
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._log(observer, exc)
+
+    def _log(self, observer: CacheObserver, exc: Exception) -> None:
+        if id(observer) not in self._failed:
+            self._failed.add(id(observer))
+            message = "the observer %s raised %s at %s; its further errors aren't logged"
+            _logger.warning(message, type(observer).__name__, type(exc).__name__, origin_of(exc))

@@ -11,7 +11,7 @@ from contextvars import Context
 from enum import Enum
 from typing import Any, Final
 
-from asecretcache._core.outcome import Outcome
+from asecretcache._core.outcome import CANCELLED, DISCARDED, FAILED
 from asecretcache._core.stats import Counts
 from asecretcache._core.timeouts import (
     CLOCK_STEP,
@@ -80,7 +80,7 @@ class Fetch:
         self.waiters: dict[asyncio.Future[None], None] = {}
         self.is_done = self.was_cancelled = False
         self.is_cacheable = True
-        self.stored_as: Outcome | None = None
+        self.stored_as = DISCARDED
         self.evicted: Key | None = None
         self.forgotten_ids: tuple[str, ...] = ()
         #: The references by which readers find it, besides its key.
@@ -89,11 +89,11 @@ class Fetch:
         self.error: SecretCacheError | None = None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> str:
         """How it has ended."""
         if self.secret is None:
-            return Outcome.CANCELLED if self.was_cancelled else Outcome.FAILED
-        return self.stored_as or Outcome.DISCARDED
+            return CANCELLED if self.was_cancelled else FAILED
+        return self.stored_as
 
     @property
     def is_wanted(self) -> bool:
@@ -110,7 +110,7 @@ class Fetch:
     def log_extra(self) -> dict[str, object]:
         """Return what a log line about its end has besides its text."""
         seconds = self.task.timeout.elapsed()
-        return {"secret_id": self.request.secret_id, "outcome": self.outcome.value, "duration_ms": seconds * 1000}
+        return {"secret_id": self.request.secret_id, "outcome": self.outcome, "duration_ms": seconds * 1000}
 
     def add_waiter(self) -> asyncio.Future[None]:
         """Return a future that only wakes its waiter, so that cancelling it harms no other waiter."""

@@ -13,7 +13,7 @@ from asecretcache._core.fetch import AfterStore, Fetch, FetchBatch, FetchContext
 from asecretcache._core.freshness import REFUSED, RetrySpacing, is_fresh, may_serve_stale, new_entry
 from asecretcache._core.observer import FetchObserver
 from asecretcache._core.options import CacheOptions
-from asecretcache._core.outcome import Outcome
+from asecretcache._core.outcome import CHANGED, FETCHED, UNCHANGED
 from asecretcache._core.single_flight import SingleFlight
 from asecretcache._core.stats import CacheStats, Counts
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, network_hint, time_left
@@ -263,10 +263,10 @@ class Loader:
             if not self.store.put(key, entry):
                 return None
             fetch.evicted = self.store.evicted
-            fetch.stored_as = Outcome.FETCHED
+            fetch.stored_as = FETCHED
             if present is not None:
                 is_same = present.secret.version_id == fetch.secret.version_id
-                fetch.stored_as = Outcome.UNCHANGED if is_same else Outcome.CHANGED
+                fetch.stored_as = UNCHANGED if is_same else CHANGED
             self._retries.failures.pop(key, None)
             listeners = self.changes.listeners and self.changes.learn(key, fetch.secret, fetch.sequence)
             return partial(self.changes.tell, listeners, fetch.secret) if listeners else None

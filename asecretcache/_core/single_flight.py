@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -103,7 +103,9 @@ class SingleFlight:
             if is_new:
                 FetchTask([fetch], self._context, FetchTimeout(*self._timing, now)).start()
         if self.observer is not None:
-            self._tell(self.observer, [(fetch, is_new)], reason, is_retry=is_retry)
+            if is_new:
+                self.observer.started(fetch.task)
+            self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
         return fetch
 
     def join_or_start_all(
@@ -121,7 +123,10 @@ class SingleFlight:
                 kind = BatchFetchTask if len(batch) > 1 else FetchTask
                 kind(batch, self._context, FetchTimeout(*self._timing, now)).start()
         if self.observer is not None:
-            self._tell(self.observer, shared, reason, is_retry=is_retry)
+            for task in dict.fromkeys(fetch.task for fetch, is_new in shared if is_new):
+                self.observer.started(task)
+            for fetch, is_new in shared:
+                self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
         return [fetch for fetch, _ in shared]
 
     def try_join(self, fetch: Fetch, now: float) -> asyncio.Future[None] | None:
@@ -261,15 +266,6 @@ class SingleFlight:
         if type(self._records.get(key, fetch)) is Fetch:
             self._records[key] = fetch
         return fetch, True
-
-    def _tell(
-        self, observer: FetchObserver, shared: Sequence[tuple[Fetch, bool]], reason: FetchReason, *, is_retry: bool
-    ) -> None:
-        """Tell of the fetches that a caller has started or joined."""
-        for task in dict.fromkeys(fetch.task for fetch, is_new in shared if is_new):
-            observer.started(task)
-        for fetch, is_new in shared:
-            observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
 
     def _unshare(self, fetch: Fetch) -> None:
         """Let no caller join the fetch any more."""
