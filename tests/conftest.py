@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,15 @@ from asecretcache import SecretCache
 from asecretcache.testing import InMemorySource, ManualClock
 from simulation.virtual_loop import VirtualLoop
 
-pytest_plugins = ["moto_server", "raw_server", "fault_server", "postgres", "redis_server", "runtime_emulator"]
+pytest_plugins = [
+    "pytester",
+    "moto_server",
+    "raw_server",
+    "fault_server",
+    "postgres",
+    "redis_server",
+    "runtime_emulator",
+]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -40,21 +49,25 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 
 @pytest.fixture
-def source() -> InMemorySource:
-    """A source with a JSON, a text and a binary secret."""
-    return InMemorySource(
-        {
-            "prod/db": '{"user": "app", "password": "hunter2", "port": 5432, "hosts": ["a", "b"], "none": null}',
-            "prod/api": "key-1",
-            "prod/key": b"\x00\x01",
-        }
-    )
+def asecretcache_secrets() -> dict[str, Any]:
+    """A JSON, a text and a binary secret."""
+    return {
+        "prod/db": {"user": "app", "password": "hunter2", "port": 5432, "hosts": ["a", "b"], "none": None},
+        "prod/api": "key-1",
+        "prod/key": b"\x00\x01",
+    }
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def source(asecretcache_source: InMemorySource) -> InMemorySource:
+    """A source with the three secrets."""
+    return asecretcache_source
+
+
+@pytest.fixture
+def clock(asecretcache_clock: ManualClock) -> ManualClock:
     """The wall clock of the ``cache`` fixture."""
-    return ManualClock()
+    return asecretcache_clock
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from asecretcache import (
     SecretUnavailableError,
     async_handler,
     get_secret,
-    set_default_cache,
 )
 from asecretcache.emf import CacheMetrics
 from asecretcache.testing import InMemorySource, ManualClock
@@ -27,8 +26,8 @@ NAME, VALUE = "prod/db", "hunter2"
 
 
 @pytest.fixture
-def source() -> InMemorySource:
-    return InMemorySource({NAME: VALUE})
+def asecretcache_secrets() -> dict[str, Any]:
+    return {NAME: VALUE}
 
 
 @pytest.fixture
@@ -123,9 +122,9 @@ async def test_at_most_a_hundred_latencies(cache: SecretCache, stream: io.String
 
 
 @pytest.mark.parametrize("interval", [0.0, 60.0])
-def test_a_line_after_an_invocation(cache: SecretCache, stream: io.StringIO, interval: float) -> None:
+@pytest.mark.usefixtures("asecretcache_default")
+def test_a_line_after_an_invocation(stream: io.StringIO, interval: float) -> None:
     """After each, or at most one an interval; also where the handler raises."""
-    set_default_cache(cache)
     with mock.patch("time.monotonic", return_value=100.0) as monotonic:
         metrics = CacheMetrics(interval=interval, stream=stream)
 

@@ -285,8 +285,13 @@ async def test_it_is_told_without_the_lock(source: InMemorySource, clock: Manual
     assert kinds == {"started", "joined", "ended", "stale", "evicted"}
 
 
+@pytest.mark.parametrize("method", ["call_started", "call_joined", "call_ended", "stale_served", "evicted"])
 async def test_an_observers_error(
-    cache: SecretCache, source: InMemorySource, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    source: InMemorySource,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
     """It reaches no caller, is logged once by its type, and keeps nothing from the others."""
 
@@ -296,19 +301,25 @@ async def test_an_observers_error(
 
         value: str
 
-        def call_started(self, call: SourceCall) -> None:
-            raise ValueError(self.value)
+    def fail(self: Raising, *_: object) -> None:
+        raise ValueError(self.value)
 
+    monkeypatch.setattr(Raising, method, fail, raising=False)
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0, stale_while_revalidate=100.0, max_size=1)
+    cache.observe(earlier := Recorder())
     cache.observe(Raising(VALUE))
     cache.observe(later := Recorder())
     for _ in range(2):
-        assert (await cache.refresh(NAME)).text == VALUE
+        assert list(await asyncio.gather(cache.get_secret(NAME), cache.get_secret(NAME))) == [VALUE] * 2
+        clock.advance(20.0)
+        assert await cache.get_secret(NAME) == VALUE
+        await cache.get(OTHER)
 
     (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert "the observer Raising raised ValueError at " in record.getMessage()
     assert VALUE not in caplog.text
-    assert later.told == recorder.told
-    assert len(later.told) == 4
+    assert later.told == earlier.told
+    assert {told[0] for told in later.told} == {"started", "joined", "ended", "stale", "evicted"}
 
 
 async def test_the_end_of_observing(cache: SecretCache, source: InMemorySource) -> None:

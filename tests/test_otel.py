@@ -26,11 +26,10 @@ from asecretcache import (
     SecretCache,
     SecretRequest,
     SecretUnavailableError,
-    get_default_cache,
-    set_default_cache,
+    get_secret,
 )
 from asecretcache.otel import instrument
-from asecretcache.testing import InMemorySource, ManualClock
+from asecretcache.testing import InMemorySource, ManualClock, use_secrets
 from turns import until
 
 NAME, OTHER, VALUE = "prod/db", "prod/api", "hunter2"
@@ -266,9 +265,9 @@ async def test_calls_that_had_begun(cache: SecretCache, source: InMemorySource, 
 
 async def test_the_default_cache_and_a_closed_one(cache: SecretCache, telemetry: Telemetry) -> None:
     """Without a cache it is the default one, as for get_secret; a closed one is refused."""
-    set_default_cache(cache)
-    instrument(**telemetry.providers)
-    await get_default_cache().get(NAME)
+    with use_secrets({NAME: VALUE}):
+        instrument(**telemetry.providers)
+        await get_secret(NAME)
     assert len(telemetry.spans()) == 1
 
     await cache.aclose()

@@ -36,7 +36,7 @@ CACHE_LAYERS = (
     {"_events", "_inject", "_observing"},
     {"_cache"},
     {"_lambda.*"},
-    {"emf", "otel"},
+    {"emf", "otel", "testing", "testing.*"},
     {""},
 )
 SOURCE_LAYERS = (
@@ -58,9 +58,9 @@ SOURCE_LAYERS = (
 )
 SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
 KNOW_SOURCES = {"_cache", "_lambda.default", ""}
-FOR_USERS_TESTS = {"_exceptions", "_models"}
 #: A folder's own module, which holds nothing.
 EMPTY = {"_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+PLUGIN = "pytest_asecretcache.py"
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("*.py"))
@@ -132,8 +132,6 @@ def imported(path: Path) -> Iterator[str]:
 
 def allowed(module: str, other: str) -> bool:
     """Whether the layers let a module import another one."""
-    if module == "testing":
-        return other in FOR_USERS_TESTS
     if module in EMPTY:
         return False
     is_source, is_of_source = module.startswith("_sources."), other.startswith("_sources.")
@@ -227,7 +225,7 @@ def test_imports_point_down_the_layers(path: Path) -> None:
     module = dotted(path)
     layers = SOURCE_LAYERS if module.startswith("_sources.") else CACHE_LAYERS
 
-    assert module in {"testing", *EMPTY} or layer(module, layers) >= 0, f"{path} is in no layer"
+    assert module in EMPTY or layer(module, layers) >= 0, f"{path} is in no layer"
     assert [other for other in imported(path) if not allowed(module, other)] == []
 
 
@@ -260,10 +258,10 @@ def test_wheel_holds_the_marker_of_types() -> None:
 
 
 def test_wheel_holds_the_package_alone() -> None:
-    """Neither tests nor tools are installed with the package."""
+    """Neither tests nor tools are installed with the package and pytest's plugin."""
     tops = {path.parts[0] for path in importlib.metadata.files("asecretcache") or ()}
 
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"asecretcache"}
+    assert {top for top in tops - {"__pycache__"} if not top.endswith(".dist-info")} == {"asecretcache", PLUGIN}
 
 
 def test_wheel_holds_every_module_of_the_checkout() -> None:
@@ -272,6 +270,7 @@ def test_wheel_holds_every_module_of_the_checkout() -> None:
     written = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.py")}
 
     assert {path: (PACKAGE / path).read_bytes() for path in MODULES} == written
+    assert (PACKAGE.parent / PLUGIN).read_bytes() == (CHECKOUT / PLUGIN).read_bytes()
 
 
 def test_changelog_tells_of_this_version() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,9 +17,13 @@ from asecretcache import (
     SecretCache,
     SecretNotFoundError,
     SecretRequest,
+    SecretThrottledError,
     SecretUnavailableError,
+    bootstrap,
+    get_default_cache,
+    get_secret,
 )
-from asecretcache.testing import InMemorySource, ManualClock
+from asecretcache.testing import InMemorySource, ManualClock, RefusedError, RotatingCredentials, use_secrets
 from turns import until
 
 
@@ -178,3 +183,160 @@ async def test_a_version_has_the_time_of_its_rotation(source: InMemorySource) ->
     assert created is not None
     assert before <= created <= datetime.now(UTC)
     assert created.tzinfo is UTC
+
+
+# The default cache
+
+
+async def test_secrets_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module's functions and handlers read them, whatever the deployment has set; dicts are JSON."""
+    monkeypatch.setenv("STORED_SECRET", "the deployment's")
+    with use_secrets({"prod/db": {"password": "hunter2"}, "prod/api": "key"}) as source:
+        monkeypatch.setenv("SECRET_ID", "prod/api")
+        assert await get_secret("prod/db:password") == "hunter2"
+        assert await get_secret() == "key"
+        await bootstrap()
+        assert os.environ["STORED_SECRET"] == "key"
+        source.assert_fetched({"prod/db": 1, "prod/api": 1})
+
+    assert os.environ["STORED_SECRET"] == "the deployment's"
+
+
+async def test_after_a_block_all_is_as_before(cache: SecretCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default cache, and what bootstrap had written; also if the block raises."""
+    monkeypatch.delenv("STORED_SECRET", raising=False)
+    monkeypatch.setenv("SECRET_ID", "a")
+    with use_secrets({"a": "before"}):
+        before = get_default_cache()
+        await bootstrap()
+        await bootstrap({"OTHER": "a"})
+        with pytest.raises(ZeroDivisionError), use_secrets({"a": "1"}, ttl=10.0):
+            assert "OTHER" not in os.environ
+            await bootstrap({"OTHER": "a", "INNER": "a"})
+            await bootstrap()
+            raise ZeroDivisionError
+        assert get_default_cache() is before
+        assert (os.environ["OTHER"], os.environ["STORED_SECRET"]) == ("before", "before")
+        # It is still bootstrap's own, so it may be replaced.
+        await get_default_cache().refresh("a")
+        await bootstrap()
+    assert not {"OTHER", "INNER", "STORED_SECRET"} & os.environ.keys()
+
+
+async def test_blocks_refuse_what_is_wrong() -> None:
+    """At once, with the remedy; and a block is no decorator."""
+    with pytest.raises(ConfigurationError, match=r"the value of 'a' must be a str, bytes, or a mapping .*, not int"):
+        use_secrets({"a": 5})  # type: ignore[dict-item]  # what is tested
+    with pytest.raises(ConfigurationError, match="ttl can't be -1"):
+        use_secrets({}, ttl=-1)
+    with pytest.raises(TypeError, match="not callable"):
+        use_secrets({})(get_secret)  # type: ignore[operator]  # what is tested
+
+
+# Scenarios
+
+
+async def test_outages_and_throttling_end_with_their_block(source: InMemorySource) -> None:
+    """Each raises what the real source would, also in batches; failures that were set before go on afterwards."""
+    source.fail(SecretNotFoundError("gone"), "b")
+    for block, error in (
+        (source.outage, SecretUnavailableError),
+        (source.throttling, SecretThrottledError),
+        (source.denied, SecretAccessDeniedError),
+    ):
+        with block():
+            with pytest.raises(error):
+                await source.fetch(SecretRequest("a"))
+            with pytest.raises(error):
+                await source.fetch_batch(["a"])
+    await source.fetch(SecretRequest("a"))
+    with pytest.raises(SecretNotFoundError):
+        await source.fetch(SecretRequest("b"))
+
+
+async def test_a_secret_alone_is_denied(source: InMemorySource) -> None:
+    """The others aren't."""
+    with source.denied("a"):
+        results = await source.fetch_batch(["a", "b"])
+    assert isinstance(results["a"], SecretAccessDeniedError)
+    assert isinstance(results["b"], Secret)
+
+
+@pytest.mark.virtual_time
+async def test_a_slow_endpoint(source: InMemorySource) -> None:
+    """A fetch takes as long as it is told, or until it times out."""
+    cache = SecretCache(source, fetch_timeout=2.0)
+    loop = asyncio.get_running_loop()
+    with source.slow(1.0):
+        await cache.get_secret("a")
+        assert loop.time() == pytest.approx(1.0)
+    with source.slow(3.0), pytest.raises(SecretUnavailableError, match="took longer than 2 s"):
+        await cache.refresh("a")
+    await cache.refresh("a")
+    assert loop.time() == pytest.approx(3.0)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("alternating", [False, True])
+async def test_a_rotation_of_credentials(source: InMemorySource, alternating: bool) -> None:
+    """Code that refreshes what is refused notices nothing, though Secrets Manager is behind; other code fails."""
+    credentials = RotatingCredentials(source, "prod/db", alternating=alternating)
+    cache = SecretCache(source, ttl=None)
+
+    async def connect(user: str = "", password: str = "") -> str:
+        credentials.check(user, password)
+        return user
+
+    usual = cache.inject(user="prod/db:username", password="prod/db:password")(connect)
+    careful = cache.inject(user="prod/db:username", password="prod/db:password", refresh_on=RefusedError)(connect)
+
+    users = [await careful()]
+    for _ in range(3):
+        credentials.rotate(behind=0 if alternating else 2)
+        if alternating:
+            assert await usual() == users[-1]  # The other user's password is still valid.
+            credentials.rotate()
+        with pytest.raises(RefusedError, match="refuses this password of 'app"):
+            await usual()
+        users.append(await careful())
+
+    assert users == ["app"] * 4
+    assert credentials.refused >= 6
+    value = await cache.get_secret("prod/db:password")
+    assert value not in repr((credentials, source, cache))
+    source.assert_fetched({"prod/db": 4 if alternating else 10})
+
+
+async def test_alternating_users_alternate(source: InMemorySource) -> None:
+    """The secret names the one whose password was changed last; a password lasts for two rotations."""
+    credentials = RotatingCredentials(source, "prod/db", alternating=True)
+    versions = [(await source.fetch(SecretRequest("prod/db"))).json()]
+    for _ in range(2):
+        credentials.rotate()
+        versions.append((await source.fetch(SecretRequest("prod/db"))).json())
+
+    assert [version["username"] for version in versions] == ["app", "app_clone", "app"]
+    for version in versions[1:]:
+        credentials.check(**version)
+    with pytest.raises(RefusedError):
+        credentials.check(**versions[0])
+    assert repr(credentials) == "<RotatingCredentials 'prod/db' 2 accepted, 1 refused>"
+
+
+async def test_what_was_fetched_is_asserted(source: InMemorySource) -> None:
+    """By reference, with batches; the message says what differs, and no value."""
+    await source.fetch(SecretRequest("a"))
+    await source.fetch_batch(["a", "b"])
+    await source.fetch(SecretRequest("a", "AWSCURRENT", "00000000-0000-4000-8000-000000000001"))
+
+    version = "a::AWSCURRENT:00000000-0000-4000-8000-000000000001"
+    source.assert_fetched({"a": 2, "b": 1, version: 1})
+    with pytest.raises(AssertionError) as caught:
+        source.assert_fetched({"a": 1, "c": 1, version: 3})
+    assert str(caught.value) == (
+        f"'a' was fetched 2 times, not once; '{version}' was fetched once, not 3 times; "
+        "'b' was fetched once, not never; 'c' was fetched never, not once"
+    )
+    source.calls.clear()
+    source.batches.clear()
+    source.assert_fetched({})

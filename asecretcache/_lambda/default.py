@@ -27,7 +27,7 @@ _logger: Final = logging.getLogger("asecretcache")
 _HIT: Final = "secret %s was in the cache"
 
 
-class _Process:
+class Process:
     """What the process has one of: the default cache, and the variables that bootstrap wrote."""
 
     def __init__(self) -> None:
@@ -57,7 +57,8 @@ class _Process:
                 del os.environ[variable]
 
 
-_process: Final = _Process()
+#: Of this module and of the test kit.
+process: Final = Process()
 
 #: The cache that a handler's decorator was given, within that handler.
 handler_cache: ContextVar[SecretCache | None] = ContextVar("asecretcache.handler_cache", default=None)
@@ -89,12 +90,12 @@ def get_default_cache() -> SecretCache:
     cache = handler_cache.get()
     if cache is not None:
         return cache
-    with _process.lock:
-        if _process.cache is None:
+    with process.lock:
+        if process.cache is None:
             setting, source = os.environ.get(TTL, "").strip(), _source()
-            _process.cache = SecretCache(source, ttl=_ttl(setting)) if setting else SecretCache(source)
-            _process.cache._owns_source = True  # The source was made for it.
-        return _process.cache
+            process.cache = SecretCache(source, ttl=_ttl(setting)) if setting else SecretCache(source)
+            process.cache._owns_source = True  # The source was made for it.
+        return process.cache
 
 
 def set_default_cache(cache: SecretCache | None) -> None:
@@ -104,8 +105,8 @@ def set_default_cache(cache: SecretCache | None) -> None:
     """
     if cache is not None and not isinstance(cache, SecretCache):
         raise ConfigurationError(f"the default cache must be a SecretCache, not {type(cache).__name__}")
-    with _process.lock:
-        _process.cache = cache
+    with process.lock:
+        process.cache = cache
 
 
 async def get_secret(reference: str | None = None) -> str:
@@ -120,7 +121,7 @@ async def get_secret(reference: str | None = None) -> str:
     """
     # The hit path of SecretCache.get_secret; a call of it would be felt.
     try:
-        cache: Any = handler_cache.get() or _process.cache
+        cache: Any = handler_cache.get() or process.cache
         found = cache._records[reference]
         if found.started_at <= cache._now() < found.expires_at:
             text: str = found.text
@@ -132,7 +133,7 @@ async def get_secret(reference: str | None = None) -> str:
         pass
     if reference is not None:
         return await get_default_cache().get_secret(reference)
-    return _process.from_environment(STORED_SECRET) or await get_secret(_secret_id())
+    return process.from_environment(STORED_SECRET) or await get_secret(_secret_id())
 
 
 async def get_secrets(*references: str) -> dict[str, str]:
@@ -141,7 +142,7 @@ async def get_secrets(*references: str) -> dict[str, str]:
     Raises:
         SecretErrorGroup: with an error for each reference that failed.
     """
-    cache = handler_cache.get() or _process.cache or get_default_cache()
+    cache = handler_cache.get() or process.cache or get_default_cache()
     texts = cache._store.fresh_texts(references, cache._now())
     if texts is None:
         return await cache.get_secrets(*references)
@@ -166,7 +167,7 @@ async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
         SecretErrorGroup: some of the secrets failed.
     """
     if variables is None:
-        if _process.from_environment(STORED_SECRET) is None:
+        if process.from_environment(STORED_SECRET) is None:
             reference = _secret_id()
             _write({STORED_SECRET: reference}, {reference: await get_secret(reference)})
         return
@@ -177,7 +178,7 @@ async def bootstrap(variables: Mapping[str, str] | None = None) -> None:
     for variable, reference in variables.items():
         _check_name(variable)
         parsed = parse_reference(reference)
-        if _process.from_environment(variable) is None:
+        if process.from_environment(variable) is None:
             wanted[variable] = parsed.text
     if wanted:
         _write(wanted, await get_secrets(*wanted.values()))
@@ -194,7 +195,7 @@ def _write(references: Mapping[str, str], texts: dict[str, str]) -> None:
             )
             raise SecretFormatError(msg, secret_id=parse_reference(reference).secret_id)
     for variable, reference in references.items():
-        os.environ[variable] = _process.written[variable] = texts[reference]
+        os.environ[variable] = process.written[variable] = texts[reference]
 
 
 def _log_hit(reference: str | None) -> None:

@@ -14,12 +14,14 @@ from moto_server import MotoServer
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+#: Its blocks are test modules: tests/test_pytest_plugin.py runs them.
+TESTING = CHECKOUT / "docs" / "testing.md"
 #: Its titled blocks need what they are for; the tests of each rotation run them, by this call.
 ROTATION, RUN_BLOCK = CHECKOUT / "docs" / "rotation.md", 'run_block("{title}"'
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
-    if page != ROTATION
+    if page not in {ROTATION, TESTING}
     for number, block in enumerate(
         re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     )
@@ -64,7 +66,7 @@ def test_a_block_runs(block: str, moto_server: MotoServer, aws_environment: pyte
     named = {name for name in ("prod/db", "prod/api") if name in block} | (
         {"prod/api"} if "bootstrap()" in block else set()
     )
-    calls = 0 if "InMemorySource" in block else len(named) + block.count("AWSPREVIOUS")
+    calls = 0 if "asecretcache.testing" in block else len(named) + block.count("AWSPREVIOUS")
     together = moto_server.calls("BatchGetSecretValue")
     assert together == ("batch=True" in block)
     assert moto_server.calls() == (0 if together else calls)

@@ -1,39 +1,34 @@
-"""For tests of code that uses the cache: a source in memory and a clock that stands until it is moved.
-
-``cache = SecretCache(InMemorySource({"prod/db": "hunter2"}), clock=ManualClock())``
-"""
+"""A source over a dict, which can be told to wait, to fail and to rotate."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import chain, repeat
+from typing import Any
 
-from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretNotFoundError
+from asecretcache._exceptions import (
+    ConfigurationError,
+    SecretAccessDeniedError,
+    SecretCacheError,
+    SecretNotFoundError,
+    SecretThrottledError,
+    SecretUnavailableError,
+)
 from asecretcache._models import ARN_SUFFIX, CURRENT, Secret, SecretRequest
-
-__all__ = ["InMemorySource", "ManualClock"]
 
 # Of the newest version and the one before it.
 _LABELS = (CURRENT,), ("AWSPREVIOUS",)
+# Before a rotation's last step.
+_LABELS_BEHIND = ("AWSPENDING",), *_LABELS
 
-
-class ManualClock:
-    """A wall clock, in seconds, that moves only when told to; any thread may share it."""
-
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """Return the time, in seconds since the epoch."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Move it on, in seconds, or with a negative number back."""
-        self.now += seconds
+#: What a secret may hold; a mapping becomes JSON.
+Value = str | bytes | Mapping[str, Any]
 
 
 class InMemorySource:
@@ -42,7 +37,7 @@ class InMemorySource:
     Any task, loop and thread may share it.
 
     Args:
-        secrets: values by name; str makes a text secret, bytes a binary one.
+        secrets: values by name; str makes a text secret, bytes a binary one, and a mapping a text of JSON.
         account_id: the AWS account in the secrets' ARNs.
 
     Attributes:
@@ -50,7 +45,7 @@ class InMemorySource:
         batches: the ids of each batch fetched so far, in order; those that failed too.
     """
 
-    def __init__(self, secrets: Mapping[str, str | bytes] | None = None, *, account_id: str = "123456789012") -> None:
+    def __init__(self, secrets: Mapping[str, Value] | None = None, *, account_id: str = "123456789012") -> None:
         self.calls: list[SecretRequest] = []
         self.batches: list[tuple[str, ...]] = []
         self.closed = False
@@ -58,19 +53,36 @@ class InMemorySource:
         # By name the number, date and value of each version, the oldest first.
         self._versions: dict[str, list[tuple[int, datetime, str | bytes]]] = {}
         self._rotations: Counter[str] = Counter()
+        self._behind: Counter[str] = Counter()
         self._batch_failure: SecretCacheError | None = None
         self._failures: dict[str | None, tuple[SecretCacheError, float]] = {}
         self._lock = threading.Lock()
         self._paused = False
+        self._delay = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         for name, value in (secrets or {}).items():
             self.rotate(name, value)
 
-    def rotate(self, name: str, value: str | bytes) -> Secret:
-        """Give a secret a new current version, or create it; return that version."""
+    def rotate(self, name: str, value: Value, *, behind: int = 0) -> Secret:
+        """Give a secret a new current version, or create it; return that version.
+
+        Args:
+            name: the secret's name.
+            value: as those of the secrets that the source is made with.
+            behind: for how many fetches of it the version before is still the current one.
+
+        Raises:
+            ConfigurationError: a name or a value is of another type.
+        """
+        name = SecretRequest(name).secret_id
+        if not isinstance(value, str | bytes | Mapping):
+            msg = f"the value of {name!r} must be a str, bytes, or a mapping that becomes JSON"
+            raise ConfigurationError(f"{msg}, not {type(value).__name__}")
         self._rotations[name] += 1
-        self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), value))
-        return self._staged(name)[0]
+        content = json.dumps(value) if isinstance(value, Mapping) else value
+        self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), content))
+        self._behind[name] = behind if len(self._versions[name]) > 1 else 0
+        return self._staged(name, is_behind=False)[0]
 
     def delete(self, name: str) -> None:
         """Remove a secret; asking for it raises SecretNotFoundError."""
@@ -110,6 +122,50 @@ class InMemorySource:
             if not future.get_loop().is_closed():
                 future.get_loop().call_soon_threadsafe(_release, future)
 
+    def outage(self) -> AbstractContextManager[None]:
+        """Let Secrets Manager be out of reach within a block: SecretUnavailableError."""
+        return self._failing(SecretUnavailableError("Secrets Manager can't be reached: a test's outage"), None)
+
+    def throttling(self) -> AbstractContextManager[None]:
+        """Let Secrets Manager throttle within a block: SecretThrottledError."""
+        error = SecretThrottledError("Secrets Manager throttles: a test's throttling", code="ThrottlingException")
+        return self._failing(error, None)
+
+    def denied(self, secret_id: str | None = None) -> AbstractContextManager[None]:
+        """Let AWS deny a secret within a block, or all of them and batches: SecretAccessDeniedError."""
+        message = "access is denied: a test's denial"
+        return self._failing(SecretAccessDeniedError(message, code="AccessDeniedException"), secret_id)
+
+    @contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Let each fetch that begins within a block take this many seconds, by the event loop's clock.
+
+        With less than that as the cache's ``fetch_timeout``, each fetch times out.
+        """
+        before, self._delay = self._delay, seconds
+        try:
+            yield
+        finally:
+            self._delay = before
+
+    def assert_fetched(self, expected: Mapping[str, int]) -> None:
+        """Check what was fetched so far, each secret of a batch counted: how often, by the references, and no others.
+
+        ``source.calls.clear()`` and ``source.batches.clear()`` begin anew.
+
+        Raises:
+            AssertionError: it differs.
+        """
+        __tracebackhide__ = True  # pytest shows the test's line.
+        fetched = Counter(call.reference for call in self.calls) + Counter(chain.from_iterable(self.batches))
+        wrong = [
+            f"{reference!r} was fetched {_times(fetched[reference])}, not {_times(expected.get(reference, 0))}"
+            for reference in sorted(fetched.keys() | expected.keys())
+            if fetched[reference] != expected.get(reference, 0)
+        ]
+        if wrong:
+            raise AssertionError("; ".join(wrong))
+
     async def fetch(self, request: SecretRequest) -> Secret:
         """Return the version asked for; see SecretSource."""
         self.calls.append(request)
@@ -130,7 +186,20 @@ class InMemorySource:
                 outcomes[secret_id] = exc
         return outcomes
 
+    @contextmanager
+    def _failing(self, error: SecretCacheError, secret_id: str | None) -> Iterator[None]:
+        before = dict(self._failures), self._batch_failure
+        self.fail(error, secret_id)
+        if secret_id is None:
+            self._batch_failure = error
+        try:
+            yield
+        finally:
+            self._failures, self._batch_failure = before
+
     async def _turn(self) -> None:
+        if self._delay:
+            await asyncio.sleep(self._delay)
         future = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._paused:
@@ -155,7 +224,9 @@ class InMemorySource:
         for name in self._versions:
             arn = self._arn(name)
             if request.secret_id in (name, arn, arn[:-ARN_SUFFIX]):
-                for secret in self._staged(name):
+                is_behind = self._behind[name] > 0
+                self._behind[name] -= is_behind
+                for secret in self._staged(name, is_behind=is_behind):
                     if _is_asked(request, secret):
                         return secret
         msg = f"there is no secret {request.secret_id!r}, or not the version asked for"
@@ -166,9 +237,10 @@ class InMemorySource:
         first_number, _, _ = self._versions[name][0]
         return f"arn:aws:secretsmanager:us-east-1:{self._account_id}:secret:{name}-{first_number:06d}"
 
-    def _staged(self, name: str) -> list[Secret]:
+    def _staged(self, name: str, *, is_behind: bool) -> list[Secret]:
         """Return the versions of a secret with their labels, the newest first."""
-        labelled = zip(reversed(self._versions[name]), chain(_LABELS, repeat(())), strict=False)
+        labels = chain(_LABELS_BEHIND if is_behind else _LABELS, repeat(()))
+        labelled = zip(reversed(self._versions[name]), labels, strict=False)
         return [
             Secret(
                 name=name,
@@ -187,6 +259,10 @@ def _is_asked(request: SecretRequest, secret: Secret) -> bool:
     if request.version_id is not None:
         return request.version_id == secret.version_id and request.version_stage in (None, *secret.version_stages)
     return (request.version_stage or CURRENT) in secret.version_stages
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
 
 
 def _release(future: asyncio.Future[None]) -> None:
