@@ -46,8 +46,8 @@ lint: $(VENV)/wheel.stamp ## Check style, format and types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-demo: $(VENV)/wheel.stamp ## Show the cache at work against a local stand-in for AWS
-	$(VENV)/bin/python examples/demo.py
+demo: .venv-demo/demo.stamp ## Show the cache at work against a local stand-in for AWS
+	@.venv-demo/bin/python examples/demo.py
 
 bench: build/wheel.stamp build/bench/tools/bench.stamp ## Measure, and other clients too: 10 minutes; QUICK=1: a look; ONLY="hit cold": these
 	build/bench/tools/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ONLY)
@@ -133,6 +133,19 @@ $(VENV)/made.stamp .venv-sdk/made.stamp:
 	@$*/bin/python -P -m pip --disable-pip-version-check --no-input download --quiet --no-deps --dest $*/emulator \
 	    aws-sam-cli || echo "AWS's emulator can't be downloaded; its tests will be skipped."
 	@touch $@
+
+# What the demo needs and no more; it says what it does meanwhile.
+.venv-demo/demo.stamp: pyproject.toml $(SOURCES)
+	@echo "The demo's environment, .venv-demo, is made once; with a fast network that takes half a minute."
+	@echo "1 of 3: a virtual environment"
+	@python=$$($(FIND_PYTHON)) && "$$python" -m venv --clear .venv-demo
+	@echo "2 of 3: pip 25.1 or later"
+	@.venv-demo/bin/python $(PIP) --upgrade 'pip>=25.1' || { echo $(NO_NETWORK) >&2; exit 1; }
+	@echo "3 of 3: asecretcache and what it needs, moto as the Secrets Manager, and AWS's runtime client"
+	@.venv-demo/bin/python $(PIP) --group demo '.[direct]' || { echo $(NO_NETWORK) >&2; exit 1; }
+	@touch $@
+
+NO_NETWORK := "This needs a package index: see pip's message above, and pip's settings for a mirror or a proxy."
 
 $(VENV)/mutants.stamp: $(VENV)/wheel.stamp
 	$(VENV)/bin/python $(PIP) --group mutants

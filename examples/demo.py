@@ -1,98 +1,158 @@
-"""What the cache saves: an async handler in the real Lambda runtime client, against a Secrets Manager on this machine.
+"""What the cache is for: async handlers in the real Lambda runtime client, against a Secrets Manager on this machine.
 
-Run it with ``make demo``. It starts moto's server as the Secrets Manager, creates secrets, and runs several_secrets.py
-in several execution environments, each a process of its own with AWS's runtime client, invoked many times. The calls
-are counted at the server, so whether an invocation fetched is what its calls there say. The exit status is 0 only if
-every environment paid for each secret exactly once. Nothing of it leaves this machine.
+Run it with ``make demo``. It starts moto's server as the Secrets Manager and runs handlers in execution environments,
+each a process of its own with AWS's runtime client: what cold and warm invocations cost with the usual code and with
+the cache, what an outage and a rotation do, and the price. The calls are counted at the server. The exit status is 0
+only if all was seen that is claimed. Nothing of it leaves this machine.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import os
+import shutil
 import signal
+import statistics
 import sys
+import textwrap
 import threading
 import time
-from collections import Counter
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
+from demo_server import SECRETS, Server
 from lambda_local import LambdaEnvironment
 
-ENVIRONMENTS, INVOCATIONS = 3, 20
-SECRETS = {"prod/db": '{"user": "app", "password": "hunter2"}', "prod/api": "key-1"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENVIRONMENTS, INVOCATIONS = 2, 20
+PER_ENVIRONMENT = 1_000
+MONTH = 100_000_000
 USD_PER_CALL = 0.05 / 10_000  # https://aws.amazon.com/secrets-manager/pricing/
+EXPECTED = {"user": "app", "has_key": True}
+ROTATING = 60
+
+USUAL, CACHE, DIRECT = "aioboto3, the usual code", "asecretcache", "asecretcache, DirectSource"
+#: The handler of each way, and the variables that it is run with.
+WAYS: dict[str, tuple[str, dict[str, str]]] = {
+    USUAL: ("demo_usual.lambda_handler", {}),
+    CACHE: ("several_secrets.lambda_handler", {}),
+    DIRECT: ("several_secrets.lambda_handler", {"ASECRETCACHE_SOURCE": "direct"}),
+}
 
 
-class SecretsManager:
-    """moto's Secrets Manager in a thread, with the calls for values counted on their way in."""
+class Seen(NamedTuple):
+    """What one way was seen to cost: milliseconds of INIT and of the invocations, and calls."""
 
-    def __init__(self) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
-
-        self.fetches: Counter[str] = Counter()  # by SecretId
-        self._application: Any = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._count, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def _count(self, environ: dict[str, Any], start_response: Any) -> Any:
-        if environ.get("HTTP_X_AMZ_TARGET") == "secretsmanager.GetSecretValue":
-            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-            self.fetches[json.loads(body)["SecretId"]] += 1
-            environ["wsgi.input"] = io.BytesIO(body)
-        return self._application(environ, start_response)
-
-    def close(self) -> None:
-        """End the thread and close the socket."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    init: list[float]
+    cold: list[float]
+    warm: list[float]
+    cold_calls: int
+    warm_calls: int
 
 
-def create_secrets(url: str) -> None:
-    import boto3
+class Demo:
+    """Runs the acts, and notes what isn't as it is claimed."""
 
-    client = boto3.client("secretsmanager", endpoint_url=url)
-    for name, value in SECRETS.items():
-        client.create_secret(Name=name, SecretString=value)
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.wrong: list[str] = []
 
+    def claim(self, what: str, *, holds: bool) -> None:
+        """Note a claim that doesn't hold."""
+        if not holds:
+            self.wrong.append(what)
 
-def run(server: SecretsManager) -> bool:
-    """Run all invocations, print a line for each, and return whether every one answered as it should."""
-    is_right = True
-    environ = {"AWS_ENDPOINT_URL_SECRETS_MANAGER": server.url}
-    for number in range(1, ENVIRONMENTS + 1):
-        before = server.fetches.copy()
-        began = time.perf_counter()
-        with LambdaEnvironment("several_secrets.lambda_handler", Path(__file__).parent, environ) as environment:
+    @contextmanager
+    def environment(self, handler: str, **variables: str) -> Iterator[LambdaEnvironment]:
+        """Yield an execution environment after its INIT."""
+        environ = {"AWS_ENDPOINT_URL_SECRETS_MANAGER": self.server.url, "DATABASE": self.server.url, **variables}
+        with LambdaEnvironment(handler, Path(__file__).parent, environ) as environment:
             environment.wait_for_init()
-            for count in range(INVOCATIONS):
-                began = time.perf_counter() if count else began
-                outcome = environment.invoke({})
-                fetched, before = server.fetches - before, server.fetches.copy()
-                milliseconds = (time.perf_counter() - began) * 1000
-                start = "warm" if count else "cold"
-                source = f"fetched {fetched.total()}" if fetched else "cached"
-                print(f"environment {number}  invocation {count + 1:3}  {start}  {source:9}  {milliseconds:8.1f} ms")
-                is_right &= outcome.payload == {"user": "app", "has_key": True}
-                is_right &= fetched == ({} if count else dict.fromkeys(SECRETS, 1))
-    return is_right
+            yield environment
+
+    def run(self, way: str) -> Seen:
+        """Invoke one way's function in several environments, and print a line for each."""
+        handler, variables = WAYS[way]
+        seen = Seen([], [], [], 0, 0)
+        for number in range(1, ENVIRONMENTS + 1):
+            calls, began = self.server.calls.total(), time.perf_counter()
+            with self.environment(handler, **variables) as environment:
+                seen.init.append((time.perf_counter() - began) * 1000)
+                times = []
+                for count in range(INVOCATIONS):
+                    began = time.perf_counter()
+                    self.claim(f"{way} answers", holds=environment.invoke({}).payload == EXPECTED)
+                    times.append((time.perf_counter() - began) * 1000)
+                    if not count:
+                        cold_calls = self.server.calls.total() - calls
+            warm_calls = self.server.calls.total() - calls - cold_calls
+            seen.cold.append(times[0])
+            seen.warm.extend(times[1:])
+            seen = seen._replace(cold_calls=cold_calls, warm_calls=seen.warm_calls + warm_calls)
+            warm = statistics.median(times[1:])
+            print(
+                f"  environment {number}   INIT {seen.init[-1]:5.0f} ms   cold: {cold_calls} calls, {times[0]:6.1f} ms"
+                f"   {INVOCATIONS - 1} warm: {warm_calls:2} calls, median {warm:6.1f} ms"
+            )
+        return seen
+
+    def stop_secrets_manager(self) -> None:
+        """Show that values which have expired are served while Secrets Manager can't be reached."""
+        with self.environment("several_secrets.lambda_handler", ASECRETCACHE_TTL="1") as environment:
+            environment.invoke({})
+            time.sleep(1.1)  # The values expire.
+            self.server.stop()
+            answers = [environment.invoke({}) for _ in range(INVOCATIONS)]
+            self.server.start()
+        good = sum(answer.payload == EXPECTED for answer in answers)
+        lines = [line for line in environment.log.replace("\r", "\n").splitlines() if "stale value is served" in line]
+        print(f"  {good} of {len(answers)} invocations answered, with expired values; the log says")
+        print(textwrap.indent(textwrap.fill(lines[0].expandtabs(1) if lines else "nothing", _width() - 4), " " * 4))
+        self.claim("an outage is survived", holds=good == len(answers))
+        self.claim("the log tells of an outage", holds=bool(lines))
+
+    def rotate(self, handler: str) -> tuple[int, int, int]:
+        """Rotate the password while invocations run; return how many failed, how many ran, and the calls."""
+        failed = 0
+        with self.environment(f"demo_handlers.{handler}", ASECRETCACHE_TTL="none") as environment:
+            environment.invoke({})
+            calls = self.server.calls.total()
+            self.server.change_password()
+            storing = threading.Timer(0.5, self.server.store_password)  # Until then Secrets Manager has the old one.
+            storing.start()
+            for _ in range(ROTATING):
+                failed += environment.invoke({}).error is not None
+                time.sleep(0.02)
+            storing.join()
+        return failed, ROTATING, self.server.calls.total() - calls
 
 
-def summarise(calls: int) -> None:
-    without = ENVIRONMENTS * INVOCATIONS * len(SECRETS)
-    scale = 100_000_000 / (ENVIRONMENTS * INVOCATIONS)
-    print(f"\n{ENVIRONMENTS * INVOCATIONS} invocations in {ENVIRONMENTS} environments, {len(SECRETS)} secrets")
-    print(f"{'':16}{'calls':>8}  {'USD':>10}  {'USD for 100 million such invocations':>38}")
-    for name, count in (("asecretcache", calls), ("without a cache", without)):
-        print(f"{name:16}{count:8}  {count * USD_PER_CALL:10.6f}  {count * scale * USD_PER_CALL:38,.2f}")
-    print(f"at 0.05 USD per 10,000 calls; {without / max(calls, 1):.0f} times fewer calls, as counted at the server")
+def draw(title: str, values: dict[str, float], unit: str) -> None:
+    """Print bars, as wide as the terminal allows."""
+    width = _width() - 50
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(f"\n  {title}")
+    for name, value in values.items():
+        bar = "█" * max(round(value / max(values.values()) * width), 1) if value else ""
+        bar = f"\033[3{1 if name == USUAL else 2}m{bar}\033[0m" if is_coloured else bar
+        print(f"  {name:27}{value:12,.1f} {unit:4} {bar}")
+
+
+def _width() -> int:
+    return max(min(shutil.get_terminal_size((100, 24)).columns, 120), 60)
+
+
+def tell_price(seen: dict[str, Seen]) -> None:
+    """Print what a month's calls cost, by the calls that were counted."""
+    monthly = {}
+    for way, each in seen.items():
+        a_warm = each.warm_calls / len(each.warm)
+        calls = MONTH / PER_ENVIRONMENT * (each.cold_calls + a_warm * (PER_ENVIRONMENT - 1))
+        monthly[way] = calls * USD_PER_CALL
+    million = f"{MONTH / 1e6:.0f} million invocations, {PER_ENVIRONMENT:,} an environment"
+    draw(f"{million}, at 0.05 USD per 10,000 calls", monthly, "USD")
 
 
 def main() -> int:
@@ -111,17 +171,42 @@ def main() -> int:
         AWS_CONFIG_FILE=os.devnull,
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
     )
-    with ExitStack() as stack:
-        server = SecretsManager()
-        stack.callback(server.close)
-        create_secrets(server.url)
-        is_right = run(server)
-        calls = server.fetches.total()
-    summarise(calls)
-    if not is_right or calls != ENVIRONMENTS * len(SECRETS):
-        print("FAILED: an environment paid more than once for a secret, or an answer was wrong", file=sys.stderr)
-        return 1
-    return 0
+    print("Starting a Secrets Manager on this machine: moto's server.", flush=True)
+    server = Server()
+    demo = Demo(server)
+    try:
+        server.create_secrets()
+        seen = {}
+        for way in WAYS:
+            print(f"\n{way}: two secrets, {ENVIRONMENTS} environments of {INVOCATIONS} invocations", flush=True)
+            seen[way] = demo.run(way)
+            is_usual = way == USUAL
+            demo.claim(f"{way} fetches each secret at its cold start", holds=seen[way].cold_calls == len(SECRETS))
+            warm_calls = len(SECRETS) * len(seen[way].warm) if is_usual else 0
+            demo.claim(f"{way} makes {warm_calls} calls when warm", holds=seen[way].warm_calls == warm_calls)
+        draw("a warm invocation", {way: statistics.median(each.warm) for way, each in seen.items()}, "ms")
+        draw("INIT and the first invocation", {way: first(each) for way, each in seen.items()}, "ms")
+
+        print("\nSecrets Manager is stopped, and the values expire", flush=True)
+        demo.stop_secrets_manager()
+
+        print(
+            "\nThe database's password is rotated, and Secrets Manager has the new one half a second later", flush=True
+        )
+        for handler, way in (("logs_in", "the password in memory"), ("logs_in_again", "inject(refresh_on=...)")):
+            failed, count, calls = demo.rotate(handler)
+            print(f"  {way:24}{failed:3} of {count} invocations failed, {calls} calls", flush=True)
+            demo.claim(f"a rotation with {way}", holds=(failed == 0) == (handler == "logs_in_again"))
+        tell_price(seen)
+    finally:
+        server.stop()
+    for claim in demo.wrong:
+        print(f"FAILED: {claim}", file=sys.stderr)
+    return 1 if demo.wrong else 0
+
+
+def first(seen: Seen) -> float:
+    return statistics.median(map(sum, zip(seen.init, seen.cold, strict=True)))
 
 
 if __name__ == "__main__":
