@@ -62,7 +62,9 @@ def to_error(exc: BaseException, secret_id: str | None) -> MappedError:
     for name in names:
         if name in meanings.CHAINABLE:
             _remove_tracebacks(exc)
-            return _mapped(meanings.CHAINABLE[name], secret_id, is_chainable=True)
+            # Lambda's log doesn't show causes.
+            reason = str(exc) if name in meanings.TELLING else None
+            return _mapped(meanings.CHAINABLE[name], secret_id, is_chainable=True, reason=reason)
         if name in meanings.NOT_CHAINABLE:
             return _mapped(meanings.NOT_CHAINABLE[name], secret_id)
     if isinstance(exc, ValueError) and str(exc).startswith("Invalid endpoint"):

@@ -98,6 +98,8 @@ CHAINABLE: Final = _by_name(
     (TIMEOUT, "ReadTimeoutError ConnectTimeoutError"),
     (CONNECTION, "EndpointConnectionError SSLError"),
 )
+# Of these, those whose text names what is wrong: a profile, a variable, a region.
+TELLING: Final = ("PartialCredentialsError", "ProfileNotFound", "InvalidRegionError")
 # Those whose text or context may quote a line of the credentials file, a response, or the password in a proxy's URL.
 NOT_CHAINABLE: Final = _by_name(
     (PROFILE, "ConfigParseError InvalidConfigError"),

@@ -155,7 +155,7 @@ def test_a_client_error_without_a_response_is_malformed() -> None:
     ("raised", "remedy", "is_chainable"),
     [
         (sdk.NoCredentialsError(), "AWS_ACCESS_KEY_ID", True),
-        (sdk.PartialCredentialsError(provider="env", cred_var="x"), "AWS_ACCESS_KEY_ID", True),
+        (sdk.PartialCredentialsError(provider="env", cred_var="AWS_X"), "found in env, missing: AWS_X)", True),
         (sdk.UnauthorizedSSOTokenError(), "aws sso login", True),
         (sdk.CredentialRetrievalError(provider="p", error_msg=CANARY), "could not be retrieved", False),
         (sdk.MetadataRetrievalError(error_msg=CANARY), "could not be retrieved", False),
@@ -221,9 +221,9 @@ def test_sts_may_be_down_or_throttle(code: Any, status: Any, expected: type) -> 
     ("raised", "remedy"),
     [
         (sdk.NoRegionError(), "AWS_DEFAULT_REGION or give region_name="),
-        (sdk.ProfileNotFound(profile="p"), "AWS_PROFILE"),
+        (sdk.ProfileNotFound(profile="p"), "check AWS_PROFILE and the file (The config profile (p) could not be found)"),
         (sdk.ParamValidationError(report="r"), "secret id"),
-        (sdk.InvalidRegionError(region_name="r!"), "region_name="),
+        (sdk.InvalidRegionError(region_name="r!"), "(Provided region_name 'r!' doesn't match"),
         (sdk.UnknownEndpointError(service_name="s", region_name="r"), "endpoint_url="),
     ],
 )
