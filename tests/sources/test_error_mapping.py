@@ -221,7 +221,7 @@ def test_sts_may_be_down_or_throttle(code: Any, status: Any, expected: type) -> 
     ("raised", "remedy"),
     [
         (sdk.NoRegionError(), "AWS_DEFAULT_REGION or give region_name="),
-        (sdk.ProfileNotFound(profile="p"), "check AWS_PROFILE and the file (The config profile (p) could not be found)"),
+        (sdk.ProfileNotFound(profile="p"), "AWS_PROFILE and the file (The config profile (p) could not be found)"),
         (sdk.ParamValidationError(report="r"), "secret id"),
         (sdk.InvalidRegionError(region_name="r!"), "(Provided region_name 'r!' doesn't match"),
         (sdk.UnknownEndpointError(service_name="s", region_name="r"), "endpoint_url="),
