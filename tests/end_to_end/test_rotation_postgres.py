@@ -186,3 +186,13 @@ async def test_sqlalchemy(
     await rotate_under_load("SQLAlchemy", rotation, moto_server, use, lambda: use(usual_engine))
     await names["engine"].dispose()
     await usual_engine.dispose()
+
+
+async def test_an_error_of_psycopg_has_the_password() -> None:
+    """docs/rotation.md warns of that: its text is safe to log, and what it refers to is not."""
+    with pytest.raises(psycopg.OperationalError) as caught:
+        await psycopg.AsyncConnection.connect("host=127.0.0.1 port=1", user="app", password=PASSWORD)
+
+    assert PASSWORD not in str(caught.value)
+    assert caught.value.pgconn is not None
+    assert caught.value.pgconn.password == PASSWORD.encode()
