@@ -78,7 +78,7 @@ def test_an_invocation_answers_before_its_deadline(way: str) -> None:
     """A hung endpoint is an error of the handler's, or a response 500, and the next invocation is served too."""
     with start(way, WITHOUT_PREFETCH="1") as environment:
         environment.wait_for_init()
-        outcomes = [environment.invoke(REQUEST, timeout=2) for _ in range(2)]
+        outcomes = [environment.invoke(REQUEST, timeout=1) for _ in range(2)]
 
     for outcome in outcomes:
         if outcome.error is None:
