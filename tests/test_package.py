@@ -37,6 +37,8 @@ CACHE_LAYERS = (
     {"_cache"},
     {"_lambda.*"},
     {""},
+    {"_cli.*"},
+    {"__main__"},
 )
 SOURCE_LAYERS = (
     {
@@ -59,7 +61,7 @@ SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
 KNOW_SOURCES = {"_cache", "_lambda.default", ""}
 FOR_USERS_TESTS = {"_exceptions", "_models"}
 #: A folder's own module, which holds nothing.
-EMPTY = {"_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+EMPTY = {"_cli", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("*.py"))
@@ -259,10 +261,12 @@ def test_wheel_holds_the_marker_of_types() -> None:
 
 
 def test_wheel_holds_the_package_alone() -> None:
-    """Neither tests nor tools are installed with the package."""
-    tops = {path.parts[0] for path in importlib.metadata.files("asecretcache") or ()}
+    """Neither tests nor tools are installed with the package; beside it there is the script of the command."""
+    files = importlib.metadata.files("asecretcache") or ()
+    tops = {path.parts[0] for path in files if path.parts[0] != ".."}
 
     assert {top for top in tops if not top.endswith(".dist-info")} == {"asecretcache"}
+    assert {path.stem for path in files if path.parts[0] == ".."} == {"asecretcache"}
 
 
 def test_wheel_holds_every_module_of_the_checkout() -> None:
