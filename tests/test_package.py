@@ -38,7 +38,7 @@ CACHE_LAYERS = (
     {"_lambda.*"},
     {""},
     {"_cli.*"},
-    {"__main__"},
+    {"__main__", "doctor"},
 )
 SOURCE_LAYERS = (
     {
@@ -58,10 +58,21 @@ SOURCE_LAYERS = (
     {"_sources.direct.*"},
 )
 SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
-KNOW_SOURCES = {"_cache", "_lambda.default", ""}
+KNOW_SOURCES = {
+    "_cache",
+    "_lambda.default",
+    "",
+    "_cli.doctor.context",
+    "_cli.doctor.identity",
+    "_cli.doctor.installation",
+    "_cli.doctor.network",
+    "_cli.doctor.responses",
+    "_cli.doctor.secrets",
+    "_cli.doctor.source_choice",
+}
 FOR_USERS_TESTS = {"_exceptions", "_models"}
 #: A folder's own module, which holds nothing.
-EMPTY = {"_cli", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("*.py"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from contextlib import suppress
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._references import SecretReference, parse_reference
@@ -35,6 +37,23 @@ def reference(text: str) -> SecretReference:
         msg = f"{secret_id!r} can't be the name of a secret: write letters, digits and /_+=.@- only, such as prod/db"
         raise argparse.ArgumentTypeError(msg)
     return parsed
+
+
+def region(text: str) -> str:
+    """Return the name of a region."""
+    if re.fullmatch(r"[a-z0-9-]+", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} isn't the name of a region: write one such as eu-west-1")
+
+
+def endpoint_url(text: str) -> str:
+    """Return the URL of an endpoint."""
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        # Reading the port checks it.
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return text
+    raise argparse.ArgumentTypeError(f"{text!r} isn't the URL of an endpoint: write one such as https://HOST[:PORT]")
 
 
 def key_arn(text: str) -> str:

@@ -8,11 +8,13 @@ from typing import Final
 
 from asecretcache._cli import policy
 from asecretcache._cli.arguments import HelpFormatter
+from asecretcache._cli.doctor import command as doctor
 from asecretcache._version import __version__
 
-_COMMANDS: Final = (policy,)
+_COMMANDS: Final = (doctor, policy)
 _EPILOG: Final = """\
 examples:
+  asecretcache doctor prod/db:password
   asecretcache policy prod/db prod/api:key
 """
 
