@@ -84,6 +84,13 @@ def positive_int(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} can't be used: write a whole number of at least 1, such as 5")
 
 
+def ttl(text: str) -> float:
+    """Return seconds; infinity for none."""
+    return (
+        math.inf if text.lower() == "none" else _number(text, "seconds, such as 3600, or none", is_zero_allowed=False)
+    )
+
+
 def _number(text: str, what: str, *, is_zero_allowed: bool) -> float:
     try:
         number = float(text)

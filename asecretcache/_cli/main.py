@@ -6,16 +6,17 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from asecretcache._cli import policy
+from asecretcache._cli import cost, policy
 from asecretcache._cli.arguments import HelpFormatter
 from asecretcache._cli.doctor import command as doctor
 from asecretcache._version import __version__
 
-_COMMANDS: Final = (doctor, policy)
+_COMMANDS: Final = (doctor, policy, cost)
 _EPILOG: Final = """\
 examples:
   asecretcache doctor prod/db:password
   asecretcache policy prod/db prod/api:key
+  asecretcache cost --invocations 100 --secrets 3
 """
 
 
