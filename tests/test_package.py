@@ -38,6 +38,8 @@ CACHE_LAYERS = (
     {"_lambda.*"},
     {"emf", "otel", "testing", "testing.*"},
     {""},
+    {"_cli.*"},
+    {"__main__", "doctor"},
 )
 SOURCE_LAYERS = (
     {
@@ -57,9 +59,20 @@ SOURCE_LAYERS = (
     {"_sources.direct.*"},
 )
 SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
-KNOW_SOURCES = {"_cache", "_lambda.default", ""}
+KNOW_SOURCES = {
+    "_cache",
+    "_lambda.default",
+    "",
+    "_cli.doctor.context",
+    "_cli.doctor.identity",
+    "_cli.doctor.installation",
+    "_cli.doctor.network",
+    "_cli.doctor.responses",
+    "_cli.doctor.secrets",
+    "_cli.doctor.source_choice",
+}
 #: A folder's own module, which holds nothing.
-EMPTY = {"_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
 PLUGIN = "pytest_asecretcache.py"
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -258,10 +271,12 @@ def test_wheel_holds_the_marker_of_types() -> None:
 
 
 def test_wheel_holds_the_package_alone() -> None:
-    """Neither tests nor tools are installed with the package and pytest's plugin."""
-    tops = {path.parts[0] for path in importlib.metadata.files("asecretcache") or ()}
+    """Neither tests nor tools are installed with the package, pytest's plugin and the script of the command."""
+    files = importlib.metadata.files("asecretcache") or ()
+    tops = {path.parts[0] for path in files if path.parts[0] != ".."}
 
     assert {top for top in tops - {"__pycache__"} if not top.endswith(".dist-info")} == {"asecretcache", PLUGIN}
+    assert {path.stem for path in files if path.parts[0] == ".."} == {"asecretcache"}
 
 
 def test_wheel_holds_every_module_of_the_checkout() -> None:

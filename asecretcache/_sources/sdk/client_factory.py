@@ -122,7 +122,7 @@ class SdkClientFactory:
             for kind in ("service-2", "endpoint-rule-set-1"):
                 loader.load_service_model(SERVICE, kind)
             if not self._is_plain():
-                tls_contexts.get(_bundle_of(session))
+                tls_contexts.get(bundle_of(session))
         self._loader = loader
         return True
 
@@ -253,7 +253,7 @@ def check_version() -> None:
         raise ConfigurationError(msg)
 
 
-def _bundle_of(session: Any) -> str:
+def bundle_of(session: Any) -> str:
     """Return the path of the CA bundle that the SDK will use."""
     from botocore.httpsession import get_cert_path
 

@@ -1,0 +1,46 @@
+"""Checks which source the default cache would use, and whether DirectSource is possible here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+from asecretcache._cli.doctor.context import Context
+from asecretcache._cli.doctor.report import Status
+from asecretcache._lambda.default import SOURCE, TTL
+from asecretcache._sources.direct.environment import resolve_settings
+
+
+async def check_source(context: Context) -> None:
+    """Report the source of the default cache, and why DirectSource isn't possible if it isn't."""
+    report, setting = context.report, os.environ.get(SOURCE, "").strip().lower()
+    context.direct = _reason(context)
+    is_direct = setting == "direct"
+    facts: dict[str, Any] = {
+        "source": "DirectSource" if is_direct else "SecretsManagerSource",
+        "direct_possible": context.direct is None,
+        "direct_reason": context.direct,
+        "ttl": os.environ.get(TTL) or None,
+    }
+    if setting not in {"", "direct", "aioboto3"}:
+        report.add("source", Status.FAILED, f"{SOURCE} can't be {setting!r}", "write direct or aioboto3", **facts)
+    elif is_direct and context.direct is not None:
+        remedy = f"change that, or unset {SOURCE}: a cold start is slower with the SDK"
+        text = f"DirectSource, by {SOURCE}, but {context.direct}"
+        report.add("source", Status.WARNING, text, remedy, **facts)
+    elif is_direct:
+        report.add("source", Status.OK, f"DirectSource, by {SOURCE}", **facts)
+    else:
+        possible = f"DirectSource is possible: {SOURCE}=direct makes cold starts faster"
+        impossible = f"DirectSource isn't possible: {context.direct}"
+        chosen = f"SecretsManagerSource, {'by ' + SOURCE if setting else 'the default'}"
+        report.add("source", Status.OK, f"{chosen}; {impossible if context.direct else possible}", **facts)
+
+
+def _reason(context: Context) -> str | None:
+    """Return why DirectSource isn't possible, or None."""
+    if importlib.util.find_spec("httptools") is None:
+        return "httptools isn't installed (pip install asecretcache[direct])"
+    settings = resolve_settings(context.options.region, context.options.endpoint_url)
+    return f"the AWS SDK is needed: {settings}" if isinstance(settings, str) else None
