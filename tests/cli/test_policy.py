@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import asecretcache
 from asecretcache._cli.main import main
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db"
@@ -151,8 +149,8 @@ def test_the_module_is_the_command(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(sys, "argv", ["asecretcache", "policy", "a"])
 
     with pytest.raises(SystemExit) as caught:
-        # By its path: pytest loads the modules of a package with a plugin by a loader that runpy can't use.
-        runpy.run_path(str(Path(asecretcache.__file__).with_name("__main__.py")), run_name="__main__")
+        # As runpy would, which can't use the loader by which pytest loads the modules of a package with a plugin.
+        importlib.import_module("asecretcache.__main__")
 
     assert caught.value.code == 0
     assert json.loads(capsys.readouterr().out)["Statement"][0]["Sid"] == "ReadSecrets"
