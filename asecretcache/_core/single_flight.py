@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from asecretcache._core.batch_fetch import BatchFetchTask, into_batches
 from asecretcache._core.fetch import AfterStore, Fetch, FetchContext, FetchReason, FetchTask, StoreResult
@@ -77,6 +77,7 @@ class SingleFlight:
         # After a fork, drop the parent's running fetches.
         for key in [key for key, found in records.items() if type(found) is Fetch]:
             del records[key]
+        self._latest_loop: Callable[[], object] = lambda: None
         # Weak, so that an idle loop isn't kept alive. A fetch holds its loop, so closed loops are swept out.
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopFetches] = WeakKeyDictionary()
 
@@ -93,7 +94,7 @@ class SingleFlight:
         """
         # Before anything changes: a user's clock may raise.
         now = self._clock()
-        if asyncio.get_running_loop() not in self._loops:
+        if self._latest_loop() is not asyncio.get_running_loop():
             self._sweep()
         with self.lock:
             fetch, is_new = self._share(request, reason, now, is_retry=is_retry)
@@ -115,7 +116,7 @@ class SingleFlight:
         if self._context.fetch_batch is None or self._context.is_batch_denied:
             return [self.join_or_start(request, reason, is_retry=is_retry) for request in requests]
         now = self._clock()
-        if asyncio.get_running_loop() not in self._loops:
+        if self._latest_loop() is not asyncio.get_running_loop():
             self._sweep()
         with self.lock:
             shared = [self._share(request, reason, now, is_retry=is_retry) for request in requests]
@@ -285,6 +286,7 @@ class SingleFlight:
 
     def _sweep(self) -> None:
         """End the fetches of closed loops, which nothing will run. Not under the lock, since an observer is told."""
+        self._latest_loop = ref(asyncio.get_running_loop())
         with self.lock:
             left = [fetch for fetch in self.running() if fetch.loop.is_closed()]
         for fetch in left:
