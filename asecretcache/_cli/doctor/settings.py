@@ -31,7 +31,7 @@ async def check_region(context: Context) -> None:
         return
     context.region = region
     facts: dict[str, Any] = {"region": region, "from": origin}
-    if ignored and ignored != region:
+    if ignored and ignored != region and context.options.region is None:
         text = f"{region}, from {origin}; AWS_REGION={ignored} isn't read by the SDK for Python"
         report.add("region", Status.WARNING, text, f"set AWS_DEFAULT_REGION={ignored} if that is the one", **facts)
         return
