@@ -68,6 +68,7 @@ KNOW_SOURCES = {
     "_cli.doctor.network",
     "_cli.doctor.responses",
     "_cli.doctor.secrets",
+    "_cli.doctor.settings",
     "_cli.doctor.source_choice",
 }
 FOR_USERS_TESTS = {"_exceptions", "_models"}
