@@ -105,7 +105,7 @@ $(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
 # tells of as a conflict; docs/recipes.md has the ways around the pin.
 
 # What meets the SDK: the sources, and what is promised of failures, of redaction and of handlers.
-SDK_TESTS := sources lambda_ end_to_end/test_awslambdaric.py end_to_end/test_faults.py end_to_end/test_redaction.py
+SDK_TESTS := sources lambda_ cli end_to_end/test_awslambdaric.py end_to_end/test_faults.py end_to_end/test_redaction.py
 
 test-sdk: .venv-sdk/wheel.stamp ## Run the tests of what meets the SDK with the newest aiobotocore; AIOBOTOCORE='==3.9.*': that
 	.venv-sdk/bin/python $(PIP) --upgrade 'aiobotocore$(AIOBOTOCORE)'

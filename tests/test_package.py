@@ -69,6 +69,7 @@ KNOW_SOURCES = {
     "_cli.doctor.network",
     "_cli.doctor.responses",
     "_cli.doctor.secrets",
+    "_cli.doctor.settings",
     "_cli.doctor.source_choice",
 }
 #: A folder's own module, which holds nothing.

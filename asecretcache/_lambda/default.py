@@ -93,7 +93,7 @@ def get_default_cache() -> SecretCache:
     with process.lock:
         if process.cache is None:
             setting, source = os.environ.get(TTL, "").strip(), _source()
-            process.cache = SecretCache(source, ttl=_ttl(setting)) if setting else SecretCache(source)
+            process.cache = SecretCache(source, ttl=ttl_of(setting)) if setting else SecretCache(source)
             process.cache._owns_source = True  # The source was made for it.
         return process.cache
 
@@ -233,7 +233,8 @@ def _source() -> SecretSource | None:
     return None
 
 
-def _ttl(setting: str) -> float | None:
+def ttl_of(setting: str) -> float | None:
+    """Return the seconds that ASECRETCACHE_TTL holds, or None for no expiry; raise ConfigurationError otherwise."""
     if setting.lower() == "none":
         return None
     remedy = "give seconds, such as 3600, or none for no expiry"

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -154,6 +155,13 @@ def test_the_module_is_the_command(capsys: pytest.CaptureFixture[str], monkeypat
 
     assert caught.value.code == 0
     assert json.loads(capsys.readouterr().out)["Statement"][0]["Sid"] == "ReadSecrets"
+
+
+def test_the_script_is_the_command() -> None:
+    """The script that is installed runs the same function."""
+    [script] = entry_points(group="console_scripts", name="asecretcache")
+
+    assert script.load() is main
 
 
 def test_a_policy_needs_no_sdk() -> None:

@@ -161,3 +161,15 @@ def test_the_log_never_holds_the_value(moto: MotoServer) -> None:
     assert "fetched from Secrets Manager" in environment.log
     assert "botocore" in environment.log
     assert VALUE not in environment.log
+
+
+def test_the_doctor_runs_as_a_function(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``asecretcache.doctor.lambda_handler`` as the handler reads the secrets of its event, and logs nothing."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto.url)
+    with start("asecretcache.doctor.lambda_handler") as environment:
+        payload = environment.invoke({"references": ["prod/api"]}).payload
+
+    assert payload["ok"] is True
+    assert payload["secrets"][0]["kind"] == "text"
+    assert VALUE not in str(payload)
+    assert environment.log == ""

@@ -62,17 +62,30 @@ def missing_statements(
 
 def remedy_of(context: Context, error: errors.SecretCacheError, statements: list[Statement]) -> str | None:
     """Return what to do about a secret that can't be read; None if the error's own text says all."""
+    is_of_other_account = _is_of_other_account(context, error.secret_id or "")
     if isinstance(error, errors.SecretAccessDeniedError):
         policy = denying_policy(error)
         if policy is not None and "identity-based" not in policy:
             return f"AWS says that {policy}: change that one; the role's policy needs the statement below as well"
-        return f"allow {statements[0]['Action']} on it in the role's policy, by the statement below"
+        also = "; another account's secret must allow the role in its own policy, too" if is_of_other_account else ""
+        return f"allow {statements[0]['Action']} on it in the role's policy, by the statement below{also}"
     if isinstance(error, errors.SecretDecryptionError):
         unknown = " (put the id of the key in place of KEY-ID)" if "KEY-ID" in str(statements) else ""
-        return f"allow kms:Decrypt in the role's policy, by the statement below{unknown}, and in the key's own policy"
-    if isinstance(error, errors.SecretNotFoundError):
+        also = "; another account's secret must have a customer key, not the default one" if is_of_other_account else ""
+        remedy = f"allow kms:Decrypt in the role's policy, by the statement below{unknown}, and in the key's own policy"
+        return remedy + also
+    if isinstance(error, errors.SecretNotFoundError) and not is_deleted(error):
         return (
             f"check the name, and that the secret is in {context.region} and in account {context.account}; "
             "aws secretsmanager list-secrets shows what is there"
         )
     return None
+
+
+def is_deleted(error: errors.SecretCacheError) -> bool:
+    """Whether the secret is there, but marked for deletion."""
+    return isinstance(error, errors.SecretNotFoundError) and error.code == "InvalidRequestException"
+
+
+def _is_of_other_account(context: Context, secret_id: str) -> bool:
+    return secret_id.startswith("arn:") and context.account not in {"*", secret_id.split(":")[4]}

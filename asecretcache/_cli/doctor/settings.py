@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from asecretcache._cli.doctor.context import Context, Host, explained
 from asecretcache._cli.doctor.report import Status
+from asecretcache._sources.sdk.client_factory import check_bundle
 
 _REGION_REMEDY = "set AWS_DEFAULT_REGION, name the region in the profile, or give --region"
 
@@ -31,7 +32,7 @@ async def check_region(context: Context) -> None:
         return
     context.region = region
     facts: dict[str, Any] = {"region": region, "from": origin}
-    if ignored and ignored != region:
+    if ignored and ignored != region and context.options.region is None:
         text = f"{region}, from {origin}; AWS_REGION={ignored} isn't read by the SDK for Python"
         report.add("region", Status.WARNING, text, f"set AWS_DEFAULT_REGION={ignored} if that is the one", **facts)
         return
@@ -57,6 +58,7 @@ async def check_endpoint(context: Context) -> None:
         return
     report, session = context.report, context.session
     try:
+        check_bundle(session)  # As the source does: the SDK's own error doesn't name the setting.
         async with context.client("secretsmanager") as client:
             parts = urlsplit(client.meta.endpoint_url)
             host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

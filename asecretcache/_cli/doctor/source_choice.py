@@ -8,7 +8,8 @@ from typing import Any
 
 from asecretcache._cli.doctor.context import Context
 from asecretcache._cli.doctor.report import Status
-from asecretcache._lambda.default import SOURCE, TTL
+from asecretcache._exceptions import ConfigurationError
+from asecretcache._lambda.default import SOURCE, TTL, ttl_of
 from asecretcache._sources.direct.environment import resolve_settings
 
 
@@ -23,6 +24,11 @@ async def check_source(context: Context) -> None:
         "direct_reason": context.direct,
         "ttl": os.environ.get(TTL) or None,
     }
+    try:
+        ttl_of(os.environ.get(TTL, "").strip() or "none")
+    except ConfigurationError as exc:
+        report.add("source", Status.FAILED, str(exc), **facts)
+        return
     if setting not in {"", "direct", "aioboto3"}:
         report.add("source", Status.FAILED, f"{SOURCE} can't be {setting!r}", "write direct or aioboto3", **facts)
     elif is_direct and context.direct is not None:

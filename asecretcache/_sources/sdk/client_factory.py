@@ -135,7 +135,7 @@ class SdkClientFactory:
             if is_late:
                 _logger.info(_LATE, (time.perf_counter() - began) * 1000)
         session = self._take_session() if self._user_session is None else self._user_session
-        _check_bundle(session)
+        check_bundle(session)
         arguments = {**self._location, "config": self._merged_config()}
         if self._user_session is None:
             return session.create_client(SERVICE, **arguments)
@@ -262,7 +262,7 @@ def bundle_of(session: Any) -> str:
     return path
 
 
-def _check_bundle(session: Any) -> None:
+def check_bundle(session: Any) -> None:
     """Raise ConfigurationError for an empty CA bundle. Older versions of the SDK would verify nothing."""
     bundle = session.get_config_variable("ca_bundle")
     if bundle == "" or (bundle is None and os.environ.get("REQUESTS_CA_BUNDLE") == ""):

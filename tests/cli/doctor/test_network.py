@@ -14,6 +14,7 @@ import trustme
 
 from asecretcache._cli.doctor import network
 from cli_helpers import finding, statuses
+from connect_proxy import ConnectProxy
 from fault_server import HOST, FaultServer
 from raw_server import RawServer, Stage, close
 
@@ -206,6 +207,22 @@ def test_behind_a_proxy_its_way_is_checked(sts: pytest.MonkeyPatch, no_names: No
     _, document = doctor()
 
     assert finding(document, "tcp")["remedy"].startswith("check HTTPS_PROXY")
+
+
+def test_the_checks_go_through_a_proxy(sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor) -> None:
+    """Secrets Manager is reached by a proxy's tunnel alone: its name needn't resolve here."""
+    proxy = ConnectProxy(fault_server.server_address[1])
+    sts.setenv("HTTPS_PROXY", proxy.url().replace("//", "//user:hidden@"))
+    fault_server.resolves = False
+
+    status, document = doctor("name")
+
+    proxy.stop()
+    assert status == 0
+    assert finding(document, "dns")["host"] == "127.0.0.1"
+    assert {request.split()[0] for request in proxy.requests} == {b"CONNECT"}
+    assert list(document["secrets"][0]["ms"]) == ["SecretsManagerSource"]
+    assert "hidden" not in str(document)
 
 
 def test_the_group_of_the_key_exchange(sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor) -> None:

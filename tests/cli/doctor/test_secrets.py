@@ -195,6 +195,35 @@ def test_a_key_that_may_not_be_used(
     ]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        (refused("AccessDeniedException"), "; another account's secret must allow the role in its own policy, too"),
+        (refused("DecryptionFailure"), "; another account's secret must have a customer key, not the default one"),
+    ],
+)
+def test_a_secret_of_another_account(
+    sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor, refusal: bytes, remedy: str
+) -> None:
+    """What two accounts need besides is told where the ARN has another account than the role."""
+    fault_server.first(UNSIGNED, refusal, refused("AccessDeniedException"))
+
+    _, document = doctor(ARN.replace("123456789012", "210987654321"))
+
+    assert document["secrets"][0]["remedy"].endswith(remedy)
+    assert ":210987654321:" in document["policy"]["Statement"][0]["Resource"][0]
+
+
+def test_a_source_that_fails_alone_is_named(sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor) -> None:
+    """If one source reads the secret and the other doesn't, that is told."""
+    fault_server.first(UNSIGNED, http(GOOD), http(GOOD))
+    fault_server.refuse("InvalidRequestException")
+
+    _, document = doctor("name")
+
+    assert document["secrets"][0]["text"].startswith("DirectSource alone: ")
+
+
 def test_a_denied_secret_with_a_key_needs_both(
     sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor
 ) -> None:
@@ -216,6 +245,7 @@ def test_another_error_has_its_own_text(sts: pytest.MonkeyPatch, fault_server: F
     _, document = doctor("name")
 
     assert "marked for deletion: restore it" in document["secrets"][0]["text"]
+    assert "was asked" not in document["secrets"][0]["text"]
 
     fault_server.first(UNSIGNED, refused("InvalidRequestException"))
 

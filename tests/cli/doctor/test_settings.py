@@ -80,6 +80,13 @@ def test_two_regions_are_a_warning(aws: pytest.MonkeyPatch, doctor: Doctor) -> N
     assert "AWS_REGION=us-east-1 isn't read" in finding(document, "region")["text"]
 
 
+def test_a_region_of_the_argument_is_no_warning(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:
+    """Who asks for another region than the environment's knows it."""
+    _, document = doctor("--region", "us-east-1")
+
+    assert finding(document, "region")["status"] == "ok"
+
+
 def test_a_profile_that_does_not_exist(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:
     """A wrong AWS_PROFILE is told at the region, the first setting that is read."""
     aws.setenv("AWS_PROFILE", "nobody")

@@ -42,6 +42,16 @@ def test_the_source_and_why_it_is_not_the_fast_one(
     assert text in finding(document, "source")["text"]
 
 
+def test_a_ttl_that_is_none(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:
+    """A wrong ASECRETCACHE_TTL, which the first read would raise for, is told."""
+    aws.setenv("ASECRETCACHE_TTL", "soon")
+
+    status, document = doctor()
+
+    assert status == 1
+    assert "ASECRETCACHE_TTL can't be 'soon': give seconds" in finding(document, "source")["text"]
+
+
 def test_without_httptools_there_is_no_direct_source(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:
     """The extra that installs it is named."""
     find = importlib.util.find_spec
