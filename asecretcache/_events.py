@@ -60,7 +60,7 @@ class _LabelUpdate(NamedTuple):
         if id_ in (self.name, self.arn):
             return True
         if secret is None:
-            return may_be_same_secret(id_, self.arn or self.name)
+            return may_be_same_secret(id_, self.name)
         if self.arn is None:
             return secret.name == self.name
         # But for the random characters at the end: it may have been deleted and created again.

@@ -142,7 +142,7 @@ class Observers(FetchObserver):
         """Make a call of a task."""
         fetches = task.fetches
         # The usual case first: what is done for each call is felt beside a fetch of a quarter of a millisecond.
-        is_single = len(fetches) == 1 and not isinstance(task, BatchFetchTask)
+        is_single = not isinstance(task, BatchFetchTask)
         call = SourceCall(
             "GetSecretValue" if is_single else "BatchGetSecretValue",
             (fetches[0].request.reference,) if is_single else tuple(fetch.request.reference for fetch in fetches),

@@ -6,7 +6,6 @@ elsewhere, such as by the Lambda layer of OpenTelemetry.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -133,8 +132,9 @@ class _Counts:
         self.durations = meter.create_histogram(
             "rpc.client.call.duration", "s", "How long the calls to Secrets Manager took."
         )
-        # Weak, since a meter keeps its callbacks for ever. With the latest counts, which outlive their cache.
-        self._caches: dict[int, tuple[ref[SecretCache], CacheStats]] = {}
+        # Weak, since a meter keeps its callbacks for ever. With the counts before, and the latest, which outlive their
+        # cache.
+        self._caches: dict[int, tuple[ref[SecretCache], CacheStats, CacheStats]] = {}
         self._past = CacheStats()
         count = meter.create_observable_counter
         count("asecretcache.reads", [self._reading(_reads)], "{read}", "Reads, by how they were answered.")
@@ -145,30 +145,36 @@ class _Counts:
         meter.create_observable_up_down_counter("asecretcache.calls_saved", [self._reading(_saved)], "{call}", saved)
 
     def add(self, cache: SecretCache) -> None:
-        """Count what a cache does."""
-        self._caches[id(cache)] = ref(cache), cache.stats()
+        """Count what a cache does from now on."""
+        self._total()  # It drops what is gone, whose id this cache may have.
+        stats = cache.stats()
+        self._caches.setdefault(id(cache), (ref(cache), stats, stats))
 
     def remove(self, cache: SecretCache) -> None:
         """Count no more of it than until now. Idempotent."""
-        if self._caches.pop(id(cache), None) is not None:
-            self._past = _sum(self._past, cache.stats())
+        found = self._caches.pop(id(cache), None)
+        if found is not None:
+            self._past = _plus(self._past, found[1], cache.stats())
 
     def _total(self) -> CacheStats:
-        for key, (reference, latest) in list(self._caches.items()):
+        total = self._past
+        for key, (reference, before, latest) in list(self._caches.items()):
             cache = reference()
             if cache is not None:
-                self._caches[key] = reference, cache.stats()
+                latest = cache.stats()  # noqa: PLW2901 - newer ones
+                self._caches[key] = reference, before, latest
             else:
                 del self._caches[key]
-                self._past = _sum(self._past, latest)
-        return functools.reduce(_sum, (latest for _, latest in list(self._caches.values())), self._past)
+                self._past = _plus(self._past, before, latest)
+            total = _plus(total, before, latest)
+        return total
 
     def _reading(self, read: _Read) -> Callable[[CallbackOptions], list[Observation]]:
         return lambda _: [Observation(count, labels) for count, labels in read(self._total())]
 
 
-def _sum(one: CacheStats, other: CacheStats) -> CacheStats:
-    return CacheStats(*map(sum, zip(one, other, strict=True)))
+def _plus(total: CacheStats, before: CacheStats, now: CacheStats) -> CacheStats:
+    return CacheStats(*(one + last - first for one, first, last in zip(total, before, now, strict=True)))
 
 
 def _reads(stats: CacheStats) -> _Counted:

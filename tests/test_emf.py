@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+import observe
 from asecretcache import (
     CacheClosedError,
     ConfigurationError,
@@ -21,6 +22,7 @@ from asecretcache import (
 )
 from asecretcache.emf import CacheMetrics
 from asecretcache.testing import InMemorySource, ManualClock
+from turns import until
 
 NAME, VALUE = "prod/db", "hunter2"
 
@@ -55,16 +57,22 @@ def values(line: dict[str, Any]) -> dict[str, Any]:
     return {each["Name"].removeprefix("SecretCache"): line[each["Name"]] for each in directive["Metrics"]}
 
 
-async def test_a_line(cache: SecretCache, stream: io.StringIO) -> None:
+async def test_a_line(source: InMemorySource, stream: io.StringIO) -> None:
     """As the specification of the format has it."""
+    now = [10.0]
+    cache = observe.new_cache(source, monotonic=lambda: now[0])
     metrics = CacheMetrics(cache, namespace="Shop", service="orders", stream=stream)
-    await cache.get_secret(NAME)
+    source.pause()
+    read = asyncio.create_task(cache.get_secret(NAME))
+    await until(lambda: source.calls)
+    now[0] += 1.5
+    source.resume()
+    await read
     with mock.patch("time.time", return_value=1_700_000_000.5):
         metrics.flush()
 
     (line,) = lines(stream)
-    latency = line.pop("SecretCacheFetchLatency")
-    assert len(latency) == 1
+    assert line.pop("SecretCacheFetchLatency") == [1500.0]
     counts = ("Hits", "Misses", "StaleServed", "Calls", "Errors", "CallsSaved")
     assert line == {
         "_aws": {
@@ -108,6 +116,20 @@ async def test_each_line_has_what_came_since_the_one_before(
     assert first == {"Hits": 3, "Misses": 0, "StaleServed": 0, "Calls": 0, "Errors": 0, "CallsSaved": 3}
     assert len(second.pop("FetchLatency")) == 1
     assert second == {"Hits": 0, "Misses": 0, "StaleServed": 1, "Calls": 1, "Errors": 1, "CallsSaved": 0}
+
+
+async def test_calls_of_batches_count(source: InMemorySource, stream: io.StringIO) -> None:
+    """As those of single secrets do."""
+    cache = SecretCache(source, batch=True)
+    metrics = CacheMetrics(cache, stream=stream)
+    for count in (1, 2):
+        for _ in range(count):
+            await cache.get_many(NAME, "other", return_exceptions=True)
+            await cache.refresh(NAME)
+            cache.clear()
+        metrics.flush()
+
+    assert [values(line)["Calls"] for line in lines(stream)] == [2, 4]
 
 
 async def test_at_most_a_hundred_latencies(cache: SecretCache, stream: io.StringIO) -> None:
@@ -198,12 +220,15 @@ async def test_the_names_are_powertools(
 
 async def test_wrong_use_is_told(cache: SecretCache) -> None:
     """At the earliest moment, with the remedy."""
-    with pytest.raises(ConfigurationError, match="interval can't be -1"):
+    with pytest.raises(ConfigurationError, match="interval can't be -1: give seconds, or 0 for a line for each inv"):
         CacheMetrics(cache, interval=-1)
     for wrong in ("x" * 256, "Umläute", "two\nlines", 5):
         with pytest.raises(ConfigurationError, match="namespace must be a str of 1 to 255 printable ASCII"):
             CacheMetrics(cache, namespace=wrong)  # type: ignore[arg-type]  # what is tested
-    with pytest.raises(ConfigurationError, match="run needs an interval above zero"):
+    with pytest.raises(ConfigurationError, match="service must be a str"):
+        CacheMetrics(cache, service="Umläute")
+    CacheMetrics(cache, service="x", namespace="y" * 255)
+    with pytest.raises(ConfigurationError, match=r"^run needs an interval above zero: CacheMetrics\(interval=60.0\)$"):
         await CacheMetrics(cache, interval=0.0).run()
     with pytest.raises(ConfigurationError, match="without a call; not NoneType"):
         CacheMetrics(cache).log_metrics(None)  # type: ignore[type-var]  # what is tested

@@ -18,7 +18,7 @@ from asecretcache import (
     SecretCache,
     SecretRequest,
 )
-from asecretcache.testing import InMemorySource
+from asecretcache.testing import InMemorySource, ManualClock
 from gated_source import GatedSource
 from turns import until
 
@@ -219,6 +219,39 @@ async def test_a_secret_that_was_created_again(cache: SecretCache, source: InMem
     assert report.ignored == 1
 
 
+async def test_a_secret_of_another_account_with_the_same_name(clock: ManualClock, arn: str) -> None:
+    """It isn't the one of the event, which names its own by the ARN."""
+    other = InMemorySource({NAME: "one"}, account_id="210987654321")
+    cache = SecretCache(other, clock=clock)
+    theirs = (await other.fetch(SecretRequest(NAME))).arn
+    await cache.get(theirs)
+    other.rotate(NAME, "two")
+
+    assert (await cache.apply_event(event("new", arn))).ignored == 1
+    assert (await cache.apply_event(event("new", theirs))).changed == (theirs,)
+
+
+async def test_several_parts_are_ignored(cache: SecretCache) -> None:
+    """Each counts, whatever stands beside it."""
+    parts = [detail("new", name="unknown"), None, detail("new", name="other")]
+    assert (await cache.apply_event(parts)).ignored == 3
+
+
+async def test_a_part_that_is_nested_too_deep_is_ignored(cache: SecretCache) -> None:
+    """No service wraps an event in so much; a list may even hold itself."""
+    await cache.get(NAME)
+    nested: list[Any] = []
+    nested.append(nested)
+    deep: Any = detail("new")
+    for _ in range(9):
+        deep = [deep]
+
+    assert (await cache.apply_event(nested)).ignored == 1
+    assert (await cache.apply_event(deep)).ignored == 1
+    assert (await cache.apply_event(deep[0])).unchanged == ()
+    assert (await cache.apply_event(deep[0][0])).unchanged == (NAME,)
+
+
 async def test_a_refresh_that_fails_is_reported(cache: SecretCache, source: InMemorySource, arn: str) -> None:
     """Once, without retries; the value in memory stays."""
     await cache.get(NAME)
@@ -318,8 +351,8 @@ def test_no_document_breaks_it(document: Any) -> None:
 
 async def test_wrong_use_is_told(cache: SecretCache) -> None:
     """A type that nothing delivers, and a cache that is closed."""
-    for wrong in (None, 5, {NAME}):
-        with pytest.raises(ConfigurationError, match="must be what EventBridge, SQS or SNS delivers"):
+    for wrong, kind in ((None, "NoneType"), (5, "int"), ({NAME}, "set")):
+        with pytest.raises(ConfigurationError, match=f"must be what EventBridge, SQS or SNS delivers.*, not {kind}$"):
             await cache.apply_event(wrong)
     await cache.aclose()
     with pytest.raises(CacheClosedError):

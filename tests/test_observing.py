@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ async def test_calls_and_joins(cache: SecretCache, source: InMemorySource, recor
         ("ended", (NAME, "unchanged", True)),
     ]
     assert recorder.calls[0].number < recorder.calls[1].number
+    assert repr(recorder.calls[1]) == f"<SourceCall {recorder.calls[1].number} GetSecretValue {NAME}>"
 
 
 async def test_how_a_fetch_ends(cache: SecretCache, source: InMemorySource, recorder: Recorder) -> None:
@@ -316,7 +318,10 @@ async def test_an_observers_error(
         await cache.get(OTHER)
 
     (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert "the observer Raising raised ValueError at " in record.getMessage()
+    place = r"\S+test_observing\.py:\d+"
+    assert re.fullmatch(
+        rf"the observer Raising raised ValueError at {place}; its further errors aren't logged", record.getMessage()
+    )
     assert VALUE not in caplog.text
     assert later.told == earlier.told
     assert {told[0] for told in later.told} == {"started", "joined", "ended", "stale", "evicted"}
@@ -340,6 +345,26 @@ async def test_the_end_of_observing(cache: SecretCache, source: InMemorySource) 
 
     assert observers[0].told == [("started", "GetSecretValue", OTHER, "read")]
     assert observers[1].told == [*observers[0].told, ("ended", (OTHER, "fetched", True))]
+
+
+async def test_observing_twice_and_again(cache: SecretCache, caplog: pytest.LogCaptureFixture) -> None:
+    """An observer that is added twice is told once; one that is added again may log an error again."""
+
+    class Raising(Recorder):
+        def call_started(self, call: SourceCall) -> None:
+            super().call_started(call)
+            raise ValueError
+
+    recorder = Raising()
+    for _ in range(2):
+        cache.observe(recorder)
+        remove = cache.observe(recorder)
+        await cache.refresh(NAME)
+        remove()
+        await cache.refresh(NAME)
+
+    assert len(recorder.calls) == 2
+    assert len([each for each in caplog.records if each.levelno >= logging.WARNING]) == 2
 
 
 async def test_the_seconds_of_a_call(source: InMemorySource, clock: ManualClock) -> None:
@@ -370,7 +395,7 @@ def test_a_forked_child_goes_on_observing(cache: SecretCache, recorder: Recorder
 
 async def test_wrong_use_is_told(cache: SecretCache) -> None:
     """What isn't an observer, a class instead of an object, and a closed cache."""
-    with pytest.raises(ConfigurationError, match="a class derived from CacheObserver, not function"):
+    with pytest.raises(ConfigurationError, match=r"a class derived from CacheObserver, not function$"):
         cache.observe(lambda: None)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match=r"not Recorder: give an object of it, Recorder\(\)"):
         cache.observe(Recorder)  # type: ignore[arg-type]  # what is tested

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import subprocess
 import sys
 import weakref
@@ -26,12 +27,14 @@ from asecretcache import (
     SecretCache,
     SecretRequest,
     SecretUnavailableError,
+    __version__,
     get_secret,
 )
 from asecretcache.otel import instrument
 from asecretcache.testing import InMemorySource, ManualClock, use_secrets
 from turns import until
 
+RPC = ("rpc.method=GetSecretValue", "rpc.service=Secrets Manager", "rpc.system.name=aws-api")
 NAME, OTHER, VALUE = "prod/db", "prod/api", "hunter2"
 
 
@@ -58,7 +61,7 @@ class Telemetry:
         """Return what the metrics are now, by their names and the values of their attributes."""
         data = self.reader.get_metrics_data()
         return {
-            (metric.name, *sorted(map(str, (point.attributes or {}).values()))): getattr(
+            (metric.name, *(f"{key}={value!s}" for key, value in sorted((point.attributes or {}).items()))): getattr(
                 point, "value", getattr(point, "count", None)
             )
             for resource in (data.resource_metrics if data else ())
@@ -150,7 +153,11 @@ async def test_callers_that_join_are_linked(cache: SecretCache, source: InMemory
     assert call.parent is not None
     assert call.parent.span_id == span_id(first)
     assert not first.links
-    assert [link.context.span_id for link in second.links] == [span_id(call)]
+    assert [(link.context.span_id, dict(link.attributes or {})) for link in second.links] == [
+        (span_id(call), {"asecretcache.reason": "read"})
+    ]
+    assert call.instrumentation_scope is not None
+    assert (call.instrumentation_scope.name, call.instrumentation_scope.version) == ("asecretcache", __version__)
 
 
 async def test_errors(cache: SecretCache, source: InMemorySource, telemetry: Telemetry) -> None:
@@ -210,17 +217,37 @@ async def test_metrics(source: InMemorySource, clock: ManualClock, telemetry: Te
     await cache.get_secret(NAME)
 
     assert telemetry.metrics() == {
-        ("asecretcache.reads", "hit"): 2,
-        ("asecretcache.reads", "miss"): 1,
-        ("asecretcache.reads", "stale"): 1,
-        ("asecretcache.calls", "GetSecretValue"): 2,
-        ("asecretcache.calls", "BatchGetSecretValue"): 0,
+        ("asecretcache.reads", "asecretcache.outcome=hit"): 2,
+        ("asecretcache.reads", "asecretcache.outcome=miss"): 1,
+        ("asecretcache.reads", "asecretcache.outcome=stale"): 1,
+        ("asecretcache.calls", "rpc.method=GetSecretValue"): 2,
+        ("asecretcache.calls", "rpc.method=BatchGetSecretValue"): 0,
         ("asecretcache.errors",): 1,
         ("asecretcache.evictions",): 0,
         ("asecretcache.calls_saved",): 2,
-        ("rpc.client.call.duration", "GetSecretValue", "Secrets Manager", "aws-api"): 1,
-        ("rpc.client.call.duration", "GetSecretValue", "SecretUnavailableError", "Secrets Manager", "aws-api"): 1,
+        ("rpc.client.call.duration", *RPC): 1,
+        ("rpc.client.call.duration", "error.type=SecretUnavailableError", *RPC): 1,
     }
+
+
+async def test_units(cache: SecretCache, telemetry: Telemetry) -> None:
+    """Each metric has one, and a description; under the scope of the package."""
+    instrument(cache, **telemetry.providers)
+    await cache.get(NAME)
+
+    data = telemetry.reader.get_metrics_data()
+    assert data is not None
+    ((scope,),) = (resource.scope_metrics for resource in data.resource_metrics)
+    assert (scope.scope.name, scope.scope.version) == ("asecretcache", __version__)
+    assert {metric.name: metric.unit for metric in scope.metrics} == {
+        "asecretcache.reads": "{read}",
+        "asecretcache.calls": "{call}",
+        "asecretcache.errors": "{error}",
+        "asecretcache.evictions": "{value}",
+        "asecretcache.calls_saved": "{call}",
+        "rpc.client.call.duration": "s",
+    }
+    assert all(re.fullmatch(r"[A-Z][a-z, A-Z]+\.", metric.description or "") for metric in scope.metrics)
 
 
 async def test_several_caches_are_counted_together(source: InMemorySource, telemetry: Telemetry) -> None:
@@ -228,18 +255,19 @@ async def test_several_caches_are_counted_together(source: InMemorySource, telem
     one, two = SecretCache(source), SecretCache(source)
     ends = [instrument(cache, **telemetry.providers) for cache in (one, two)]
     await asyncio.gather(one.get(NAME), two.get(NAME))
-    assert telemetry.metrics()["asecretcache.calls", "GetSecretValue"] == 2
+    assert telemetry.metrics()["asecretcache.calls", "rpc.method=GetSecretValue"] == 2
 
     ends[0]()
     ends[0]()
     await one.refresh(NAME)
+    instrument(one, **telemetry.providers)()
     gone = weakref.ref(two)
     del two, ends
     gc.collect()
 
     assert gone() is None
-    assert telemetry.metrics()["asecretcache.calls", "GetSecretValue"] == 2
-    assert telemetry.metrics()["asecretcache.calls", "GetSecretValue"] == 2
+    assert telemetry.metrics()["asecretcache.calls", "rpc.method=GetSecretValue"] == 2
+    assert telemetry.metrics()["asecretcache.calls", "rpc.method=GetSecretValue"] == 2
 
 
 async def test_calls_that_had_begun(cache: SecretCache, source: InMemorySource, telemetry: Telemetry) -> None:

@@ -239,16 +239,17 @@ async def test_blocks_refuse_what_is_wrong() -> None:
 async def test_outages_and_throttling_end_with_their_block(source: InMemorySource) -> None:
     """Each raises what the real source would, also in batches; failures that were set before go on afterwards."""
     source.fail(SecretNotFoundError("gone"), "b")
-    for block, error in (
-        (source.outage, SecretUnavailableError),
-        (source.throttling, SecretThrottledError),
-        (source.denied, SecretAccessDeniedError),
+    for block, error, code, text in (
+        (source.outage, SecretUnavailableError, None, "^Secrets Manager can't be reached"),
+        (source.throttling, SecretThrottledError, "ThrottlingException", "^Secrets Manager throttles"),
+        (source.denied, SecretAccessDeniedError, "AccessDeniedException", "^access is denied"),
     ):
         with block():
-            with pytest.raises(error):
+            with pytest.raises(error, match=text) as caught:
                 await source.fetch(SecretRequest("a"))
-            with pytest.raises(error):
+            with pytest.raises(error, match=text):
                 await source.fetch_batch(["a"])
+        assert caught.value.code == code
     await source.fetch(SecretRequest("a"))
     with pytest.raises(SecretNotFoundError):
         await source.fetch(SecretRequest("b"))
@@ -309,6 +310,9 @@ async def test_a_rotation_of_credentials(source: InMemorySource, alternating: bo
 
 async def test_alternating_users_alternate(source: InMemorySource) -> None:
     """The secret names the one whose password was changed last; a password lasts for two rotations."""
+    RotatingCredentials(source, "once")
+    source.assert_fetched({})
+    assert (await source.fetch(SecretRequest("once"))).json("username") == "app"
     credentials = RotatingCredentials(source, "prod/db", alternating=True)
     versions = [(await source.fetch(SecretRequest("prod/db"))).json()]
     for _ in range(2):
@@ -316,11 +320,12 @@ async def test_alternating_users_alternate(source: InMemorySource) -> None:
         versions.append((await source.fetch(SecretRequest("prod/db"))).json())
 
     assert [version["username"] for version in versions] == ["app", "app_clone", "app"]
-    for version in versions[1:]:
+    for version in (*versions[1:], versions[2]):
         credentials.check(**version)
+    assert credentials.accepted == {"app": 2, "app_clone": 1}
     with pytest.raises(RefusedError):
         credentials.check(**versions[0])
-    assert repr(credentials) == "<RotatingCredentials 'prod/db' 2 accepted, 1 refused>"
+    assert repr(credentials) == "<RotatingCredentials 'prod/db' 3 accepted, 1 refused>"
 
 
 async def test_what_was_fetched_is_asserted(source: InMemorySource) -> None:

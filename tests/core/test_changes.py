@@ -215,6 +215,39 @@ async def test_a_callback_can_be_removed(cache: SecretCache, source: InMemorySou
 
 
 @pytest.mark.every_loop
+async def test_a_callback_that_removes_another(cache: SecretCache, source: InMemorySource) -> None:
+    """The one that is removed isn't told any more, and those after it are."""
+    await cache.get(NAME)
+    told_of: list[str] = []
+    cache.on_change(NAME, lambda _: remove())
+    remove = cache.on_change(NAME, lambda _: told_of.append("removed"))
+    cache.on_change(NAME, lambda _: told_of.append("later"))
+    source.rotate(NAME, "two")
+    await cache.refresh(NAME)
+
+    assert told_of == ["later"]
+
+
+async def test_an_async_callback_has_an_empty_context(cache: SecretCache, source: InMemorySource) -> None:
+    """No caller's variables, whoever has caused the fetch; and a name by which debuggers show it."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    variable.set("the caller's")
+    seen: list[str] = []
+
+    async def callback(_: Secret) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.extend((variable.get(), task.get_name()))
+
+    await cache.get(NAME)
+    cache.on_change(NAME, callback)
+    source.rotate(NAME, "two")
+    await cache.refresh(NAME)
+    await until(lambda: seen)
+
+    assert seen == ["none", f"on_change {NAME!r}"]
+
+
 async def test_an_async_callback_runs_on_the_loop_that_fetched(cache: SecretCache, source: InMemorySource) -> None:
     """In a task of its own and an empty context; the reader that caused it doesn't wait for it."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
