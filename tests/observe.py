@@ -14,7 +14,7 @@ from unittest import mock
 from asecretcache import SecretCache
 from asecretcache._core import freshness
 from asecretcache._core.entries import Entry
-from asecretcache._core.fetch import Fetch, FetchReason
+from asecretcache._core.fetch import Fetch, FetchReason, FetchTask
 from asecretcache._core.loader import Loader
 from asecretcache._core.observer import FetchObserver
 from asecretcache._core.timeouts import Deadline, invocation_deadline
@@ -26,6 +26,7 @@ __all__ = [
     "Fetch",
     "FetchObserver",
     "FetchReason",
+    "FetchTask",
     "Key",
     "draw_fractions",
     "entries",

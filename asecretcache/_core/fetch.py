@@ -13,13 +13,7 @@ from typing import Any, Final
 
 from asecretcache._core.outcome import CANCELLED, DISCARDED, FAILED
 from asecretcache._core.stats import Counts
-from asecretcache._core.timeouts import (
-    CLOCK_STEP,
-    FetchTimeout,
-    current_fetch_timeout,
-    invocation_deadline,
-    network_hint,
-)
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout, invocation_deadline, network_hint
 from asecretcache._exceptions import SecretCacheError, SecretUnavailableError, origin_of
 from asecretcache._models import Key, Secret, SecretRequest, may_be_same_secret
 
@@ -162,7 +156,7 @@ async def wait_for(fetches: Sequence[Fetch]) -> None:
     for fetch, waiter in zip(fetches, waiters, strict=True):
         fetch.waiters.pop(waiter, None)
     late = [fetch for fetch in fetches if not fetch.is_done]
-    if late and deadline.left() > CLOCK_STEP:
+    if late and not deadline.has_come():
         # The invocation, or the block, had ended before, so its deadline doesn't hold for a task that outlives it.
         await wait_for(late)
 
@@ -249,6 +243,12 @@ class FetchTask:
         else:
             with suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(self.task.cancel)
+
+    def abandon(self) -> None:
+        """End the fetches, whose loop is closed."""
+        with suppress(Exception):  # What the fetch does on its way out may need its loop.
+            self.coroutine.close()
+        self._end()  # A coroutine that had not begun doesn't do it.
 
     async def _run(self) -> None:
         try:

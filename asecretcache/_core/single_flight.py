@@ -8,7 +8,6 @@ failure every waiter fetches again, and the waiters are woken one after the othe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -288,9 +287,6 @@ class SingleFlight:
         """End the fetches of closed loops, which nothing will run. Not under the lock, since an observer is told."""
         self._latest_loop = ref(asyncio.get_running_loop())
         with self.lock:
-            left = [fetch for fetch in self.running() if fetch.loop.is_closed()]
-        for fetch in left:
-            # What the fetch does on its way out may need its loop.
-            with contextlib.suppress(Exception):
-                fetch.task.coroutine.close()
-            self.finish(fetch, None)  # A coroutine that had not begun doesn't do it.
+            tasks = dict.fromkeys(fetch.task for fetch in self.running() if fetch.loop.is_closed())
+        for task in tasks:
+            task.abandon()

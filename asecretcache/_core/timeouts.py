@@ -44,6 +44,10 @@ class Deadline:
         own = math.inf if self.at is None else max(0.0, self.at - self._clock())
         return own if self._outer is None else min(own, self._outer.left())
 
+    def has_come(self) -> bool:
+        """Return whether no time is left, but for what a clock may be off by."""
+        return self.left() <= CLOCK_STEP
+
     def clear(self) -> None:
         """Let the tasks that still hold the deadline wait without one."""
         self.at = None

@@ -62,6 +62,7 @@ RULES: Final = {
     "refresh_timeout only.",
     "pace": "The refreshes of call_with_secret are spaced by 0.1 s, doubling up to 1 s, for all callers together.",
     # --- What is left.
+    "told once": "An observer is told of each task that makes a call once when it starts, and once when it has ended.",
     "left over": "Nothing is left over: no task, fetch, waiter, value of a closed cache, complaint of a loop.",
     "statistics": "The counts of stats() are what has happened.",
     "recovery": "Once all is well again, a caller gets its secret.",

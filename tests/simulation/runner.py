@@ -20,7 +20,7 @@ import anyio
 
 import observe
 from asecretcache import Secret, SecretCache, SecretCacheError, SecretRequest
-from observe import Fetch, FetchObserver, FetchReason
+from observe import Fetch, FetchObserver, FetchReason, FetchTask
 from simulation.caller_rules import CallerRules, RefusedError
 from simulation.conditions import draw_behaviour
 from simulation.fake_secrets_manager import (
@@ -110,6 +110,8 @@ class Simulation(FetchObserver):
         )
         self.fetches = FetchRules(self.options, self.cache, self.manager, self.clocks, self.claim)
         self.callers = CallerRules(self.fetches, self.clocks, self.claim)
+        #: The tasks that were told of, with the fetches that they had then.
+        self.tasks: dict[FetchTask, list[Fetch]] = {}
         observe.watch(self.cache, self)
         self._loops: list[VirtualLoop] = []
         self._resting: list[VirtualLoop] = []
@@ -273,6 +275,7 @@ class Simulation(FetchObserver):
         self._use(loop, self._last_caller(loop))
         self._bury(loop)
         self.claim("left over", not observe.running(self.cache), "fetches")
+        self.claim("told once", not self.tasks, "tasks whose end isn't told:", len(self.tasks))
         for record in self.fetches.records.values():
             self.claim("left over", record.has_ended, "a fetch:", record.fetch.request)
             has_waiters = record.fetch.waiters and not record.fetch.loop.is_closed()
@@ -455,8 +458,21 @@ class Simulation(FetchObserver):
 
     # --- Fetches.
 
+    def started(self, task: FetchTask) -> None:
+        """The cache tells of a task that makes a call."""
+        self.claim("told once", task not in self.tasks and bool(task.fetches), "a task that was started")
+        self.tasks[task] = list(task.fetches)
+
+    def task_ended(self, task: FetchTask) -> None:
+        """The cache tells of a task that has ended."""
+        fetches = self.tasks.pop(task, None)
+        self.claim("told once", fetches is not None, "a task that has ended")
+        for fetch in fetches or ():
+            self.claim("told once", fetch.is_done or fetch.task is not task, "ended before its fetch:", fetch.request)
+
     def joined(self, fetch: Fetch, reason: FetchReason, *, is_new: bool, is_retry: bool) -> None:
         """The cache tells of a fetch that was started or joined."""
+        self.claim("told once", fetch.task in self.tasks, "joined before its task was told:", fetch.request)
         self.log("fetch" if is_new else "join", fetch.request, reason.value, "again" if is_retry else "")
         self.met[f"{'fetch' if is_new else 'join'} {reason.value}"] += 1
         self.met["retry"] += is_retry
