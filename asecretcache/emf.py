@@ -75,6 +75,8 @@ class CacheMetrics:
         self._service = _name("service", service or os.environ.get(_SERVICE) or function or "service_undefined")
         self._stream = stream
         self._cache = get_default_cache() if cache is None else cache
+        if not isinstance(self._cache, SecretCache):
+            raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
         self._latencies = _Latencies()
         self._cache.observe(self._latencies)
         self._written = self._cache.stats()

@@ -12,6 +12,7 @@ from weakref import ref
 
 from asecretcache._cache import SecretCache
 from asecretcache._core.stats import CacheStats
+from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.default import get_default_cache
 from asecretcache._observing import CacheObserver, SourceCall, SourceResult
 from asecretcache._version import __version__
@@ -56,9 +57,12 @@ def instrument(
         meter_provider: makes the meter; the process's own by default.
 
     Raises:
+        ConfigurationError: the cache isn't a SecretCache.
         CacheClosedError: the cache is closed.
     """
     cache = get_default_cache() if cache is None else cache
+    if not isinstance(cache, SecretCache):
+        raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
     counts = _counts.get(meter_provider)
     if counts is None:
         counts = _counts[meter_provider] = _Counts(metrics.get_meter(_SCOPE, __version__, meter_provider))

@@ -225,6 +225,8 @@ async def test_wrong_use_is_told(cache: SecretCache) -> None:
     for wrong in ("x" * 256, "Umläute", "two\nlines", 5):
         with pytest.raises(ConfigurationError, match="namespace must be a str of 1 to 255 printable ASCII"):
             CacheMetrics(cache, namespace=wrong)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(ConfigurationError, match="cache must be a SecretCache, not InMemorySource"):
+        CacheMetrics(InMemorySource())  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match="service must be a str"):
         CacheMetrics(cache, service="Umläute")
     CacheMetrics(cache, service="x", namespace="y" * 255)

@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from asecretcache import (
     CacheClosedError,
     CacheObserver,
+    ConfigurationError,
     Secret,
     SecretAccessDeniedError,
     SecretCache,
@@ -298,6 +299,8 @@ async def test_the_default_cache_and_a_closed_one(cache: SecretCache, telemetry:
         await get_secret(NAME)
     assert len(telemetry.spans()) == 1
 
+    with pytest.raises(ConfigurationError, match="cache must be a SecretCache, not InMemorySource"):
+        instrument(InMemorySource())  # type: ignore[arg-type]  # what is tested
     await cache.aclose()
     with pytest.raises(CacheClosedError):
         instrument(cache)

@@ -233,6 +233,25 @@ async def test_blocks_refuse_what_is_wrong() -> None:
         use_secrets({})(get_secret)  # type: ignore[operator]  # what is tested
 
 
+async def test_the_kit_refuses_what_is_wrong(source: InMemorySource) -> None:
+    """At once, with the remedy and without a value."""
+    circle: dict[str, Any] = {}
+    circle["hunter2"] = circle
+    for call, told in (
+        (lambda: InMemorySource(["hunter2"]), "secrets must be a mapping of names to values, not list"),  # type: ignore[arg-type]  # what is tested
+        (lambda: source.rotate("a", {"hunter2": object()}), "the value of 'a' must become JSON: give str, numbers"),
+        (lambda: source.rotate("a", circle), "the value of 'a' must become JSON"),
+        (lambda: source.slow(-1).__enter__(), "seconds can't be -1"),
+        (lambda: source.assert_fetched(["a"]), "assert_fetched takes a mapping of references to counts, not list"),  # type: ignore[arg-type]  # what is tested
+        (lambda: RotatingCredentials("x", "prod/db"), "source must be the InMemorySource of the test, not str"),  # type: ignore[arg-type]  # what is tested
+    ):
+        with pytest.raises(ConfigurationError, match=told) as caught:
+            call()
+        assert caught.value.__context__ is None
+        assert "hunter2" not in str(caught.value)
+    assert (await source.fetch(SecretRequest("a"))).text == "1"
+
+
 # Scenarios
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 
+from asecretcache._exceptions import ConfigurationError
 from asecretcache.testing._source import InMemorySource
 
 
@@ -27,9 +28,14 @@ class RotatingCredentials:
     Attributes:
         accepted: how many times each user was let in.
         refused: how many times the service refused.
+
+    Raises:
+        ConfigurationError: the source is another one.
     """
 
     def __init__(self, source: InMemorySource, name: str, *, alternating: bool = False) -> None:
+        if not isinstance(source, InMemorySource):
+            raise ConfigurationError(f"source must be the InMemorySource of the test, not {type(source).__name__}")
         self.accepted: Counter[str] = Counter()
         self.refused = 0
         self._source = source

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any
 
+from asecretcache._core.options import seconds as checked_seconds
 from asecretcache._exceptions import (
     ConfigurationError,
     SecretAccessDeniedError,
@@ -60,6 +61,9 @@ class InMemorySource:
         self._paused = False
         self._delay = 0.0
         self._waiting: list[asyncio.Future[None]] = []
+        if secrets is not None and not isinstance(secrets, Mapping):
+            kind = type(secrets).__name__
+            raise ConfigurationError(f"secrets must be a mapping of names to values, not {kind}: {{'prod/db': 'x'}}")
         for name, value in (secrets or {}).items():
             self.rotate(name, value)
 
@@ -78,8 +82,8 @@ class InMemorySource:
         if not isinstance(value, str | bytes | Mapping):
             msg = f"the value of {name!r} must be a str, bytes, or a mapping that becomes JSON"
             raise ConfigurationError(f"{msg}, not {type(value).__name__}")
+        content = _as_json(name, value) if isinstance(value, Mapping) else value
         self._rotations[name] += 1
-        content = json.dumps(value) if isinstance(value, Mapping) else value
         self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), content))
         self._behind[name] = behind if len(self._versions[name]) > 1 else 0
         return self._staged(name, is_behind=False)[0]
@@ -142,7 +146,7 @@ class InMemorySource:
 
         With less than that as the cache's ``fetch_timeout``, each fetch times out.
         """
-        before, self._delay = self._delay, seconds
+        before, self._delay = self._delay, checked_seconds("seconds", seconds)
         try:
             yield
         finally:
@@ -157,6 +161,9 @@ class InMemorySource:
             AssertionError: it differs.
         """
         __tracebackhide__ = True  # pytest shows the test's line.
+        if not isinstance(expected, Mapping):
+            msg = f"assert_fetched takes a mapping of references to counts, not {type(expected).__name__}"
+            raise ConfigurationError(msg)
         fetched = Counter(call.reference for call in self.calls) + Counter(chain.from_iterable(self.batches))
         wrong = [
             f"{reference!r} was fetched {_times(fetched[reference])}, not {_times(expected.get(reference, 0))}"
@@ -259,6 +266,14 @@ def _is_asked(request: SecretRequest, secret: Secret) -> bool:
     if request.version_id is not None:
         return request.version_id == secret.version_id and request.version_stage in (None, *secret.version_stages)
     return (request.version_stage or CURRENT) in secret.version_stages
+
+
+def _as_json(name: str, value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):  # Its text may have part of the value.
+        pass
+    raise ConfigurationError(f"the value of {name!r} must become JSON: give str, numbers, bool, None, lists and dicts")
 
 
 def _times(count: int) -> str:
