@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ def test_the_demo_shows_what_it_claims() -> None:
     assert "20 of 20 invocations answered, with expired values" in ended.stdout
     assert " 0 of 60 invocations failed" in ended.stdout
     assert "\x1b" not in ended.stdout
+    # Its secrets are hexadecimal numbers of 32 bytes.
+    assert not re.search(r"[0-9a-f]{16}", ended.stdout)
     assert max(map(len, ended.stdout.splitlines())) <= 120
 
 
