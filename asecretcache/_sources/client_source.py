@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from asecretcache._core.timeouts import current_fetch_timeout
-from asecretcache._exceptions import ConfigurationError, SecretCacheError, SecretUnavailableError
+from asecretcache._exceptions import ConfigurationError, CredentialsError, SecretCacheError, SecretUnavailableError
 from asecretcache._loops import is_loop_running, run_on_new_loop
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._process_events import before_snapshot
 from asecretcache._sources.error_mapping import explain, malformed_response, to_error
 from asecretcache._sources.log_redaction import redacted
-from asecretcache._sources.loop_clients import ClientFactory, Lease, LoopClient, LoopClients
+from asecretcache._sources.loop_clients import ClientFactory, Lease, LoopClient
+from asecretcache._sources.regional_clients import RegionalClients
 from asecretcache._sources.responses import to_batch, to_secret
 from asecretcache._sources.threads import in_thread
 
@@ -40,7 +41,7 @@ class ClientSource:
         if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
             raise ConfigurationError("max_concurrency= must be an int of at least 1")
         self._factory = factory
-        self._clients = LoopClients(factory, max_concurrency)
+        self._clients = RegionalClients(factory, max_concurrency)
         self._had_response = False
 
     async def fetch(self, request: SecretRequest) -> Secret:
@@ -49,7 +50,8 @@ class ClientSource:
         Raises:
             SecretCacheError: a subclass that says why the fetch failed.
         """
-        return await self._call(lambda client: _get(client, request), request)
+        region = self._clients.region_of(request.secret_id)
+        return await self._call(region, lambda client: _get(client, request), request)
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
         """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
@@ -60,7 +62,20 @@ class ClientSource:
         Raises:
             SecretCacheError: a subclass that says why the batch as a whole failed.
         """
-        return await self._call(lambda client: _get_batch(client, secret_ids), None)
+        by_region: dict[str | None, list[str]] = {}
+        for secret_id in secret_ids:
+            by_region.setdefault(self._clients.region_of(secret_id), []).append(secret_id)
+        if len(by_region) == 1:
+            return await self._fetch_batch_in(*by_region.popitem())
+        outcomes = await asyncio.gather(
+            *(self._fetch_batch_in(region, ids) for region, ids in by_region.items()), return_exceptions=True
+        )
+        return _merged(list(by_region.values()), outcomes)
+
+    async def _fetch_batch_in(
+        self, region: str | None, secret_ids: Sequence[str]
+    ) -> Mapping[str, Secret | SecretCacheError]:
+        return await self._call(region, lambda client: _get_batch(client, secret_ids), None)
 
     def prepare(self) -> None:
         """Do what is of use on any loop: imports, models, the TLS context, and a client without a connection.
@@ -76,7 +91,7 @@ class ClientSource:
     async def _prepare_client(self) -> None:
         try:
             async with asyncio.timeout(PREPARE_SECONDS):
-                await self._use_client(self._clients.for_running_loop(), _ready, None)
+                await self._use_client(self._clients.own.for_running_loop(), _ready, None)
                 await self.close_connections()
         except TimeoutError:
             msg = f"no client could be made in {PREPARE_SECONDS:g} s: where its credentials come from doesn't answer"
@@ -92,7 +107,7 @@ class ClientSource:
             # A client has credentials, and a user's session would keep them, too.
             await in_thread(self._factory.prepare)
             return
-        await self._use_client(self._clients.for_running_loop(), self._connect, None)
+        await self._use_client(self._clients.own.for_running_loop(), self._connect, None)
 
     async def _connect(self, client: Any) -> bool:
         # If there is none, the first fetch tells why.
@@ -108,9 +123,9 @@ class ClientSource:
         """Close the clients: this loop's at once, those of other running loops soon after. Idempotent."""
         await self._clients.aclose()
 
-    async def _call(self, use: _Use[T], request: SecretRequest | None) -> T:
-        """Wait for a slot, call AWS and return the result."""
-        loop_client = self._clients.for_running_loop()
+    async def _call(self, region: str | None, use: _Use[T], request: SecretRequest | None) -> T:
+        """Wait for a slot, call AWS in a region and return the result."""
+        loop_client = self._clients.of(region).for_running_loop()
         # A fetch's time doesn't count while it waits for a slot.
         timeout = current_fetch_timeout.get()
         if timeout is not None:
@@ -155,6 +170,29 @@ class ClientSource:
             raise error from cause
         finally:
             del error, cause  # Break the reference cycle: the error's traceback holds this frame.
+
+
+def _merged(
+    groups: Sequence[Sequence[str]], outcomes: Sequence[Mapping[str, Secret | SecretCacheError] | BaseException]
+) -> dict[str, Secret | SecretCacheError]:
+    """Return the results of the batches of several regions; of one that failed as a whole, what its error means.
+
+    Raises:
+        SecretCacheError: all of them failed: the first one's error.
+        BaseException: what isn't an error of this package.
+    """
+    results: dict[str, Secret | SecretCacheError] = {}
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for failure in failures:
+        if len(failures) == len(outcomes) or not isinstance(failure, SecretCacheError):
+            raise failure
+    for secret_ids, outcome in zip(groups, outcomes, strict=True):
+        if isinstance(outcome, Mapping):
+            results |= outcome
+        elif isinstance(outcome, SecretUnavailableError | ConfigurationError | CredentialsError):
+            results |= {secret_id: outcome._about(secret_id) for secret_id in secret_ids}
+        # Those of a batch that was refused are left out, so that they are fetched one by one.
+    return results
 
 
 async def _ready(_client: Any) -> bool:

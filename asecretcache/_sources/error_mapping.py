@@ -106,7 +106,7 @@ def _origin(exc: BaseException) -> tuple[str, list[str]]:
 
 
 def explain(error: errors.SecretCacheError, request: SecretRequest, region: object) -> None:
-    """Add to an error what of the request may have been wrong: its stage or version, or the region of its ARN.
+    """Add to an error what of the request may have been wrong: its stage or version, or the region.
 
     Args:
         error: the error, which the caller has made.
@@ -119,9 +119,12 @@ def explain(error: errors.SecretCacheError, request: SecretRequest, region: obje
     if isinstance(error, errors.SecretNotFoundError):
         details += [f"version_stage={request.version_stage!r} was asked for"] if request.version_stage else []
         details += [f"version_id={request.version_id!r} was asked for"] if request.version_id else []
-    if request.secret_id.startswith("arn:") and isinstance(region, str):
-        of_arn = request.secret_id.split(":")[3]
-        details += [f"its ARN is of {of_arn}, and {region} was called: give region_name="] if of_arn != region else []
+    if isinstance(region, str):
+        of_arn = request.secret_id.split(":")[3] if request.secret_id.startswith("arn:") else region
+        if of_arn != region:
+            details.append(f"its ARN is of {of_arn}, and {region} was called, as the client_factory= has it")
+        elif error.code == "ResourceNotFoundException":
+            details.append(f"{region} was asked")
     error.args = ("; ".join((str(error), *details)),)
 
 

@@ -46,8 +46,12 @@ class ClientFactory(Protocol):
         """Do what clients of all loops need; return whether a client takes long to make and may serve any loop."""
         ...
 
-    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
-        """Return a context manager of a client that no other loop uses."""
+    def serves(self, region: str) -> bool:
+        """Whether a client that is opened without a region calls this one, or no client can be told which to call."""
+        ...
+
+    def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager of a client that no other loop uses, for a region or for the source's own."""
         ...
 
     async def connect(self, client: Any) -> None:
@@ -78,10 +82,11 @@ class LoopClients:
     Args:
         factory: makes the clients. It must not refer to the LoopClients object, which would then never be collected.
         max_concurrency: the number of slots of each loop.
+        region: the region that they call; None for the source's own.
     """
 
-    def __init__(self, factory: ClientFactory, max_concurrency: int) -> None:
-        self._new_client = partial(LoopClient, factory, max_concurrency)
+    def __init__(self, factory: ClientFactory, max_concurrency: int, region: str | None = None) -> None:
+        self._new_client = partial(LoopClient, factory, max_concurrency, region)
         self._lock = threading.Lock()
         self._clients: MutableMapping[_Loop, LoopClient] = weakref.WeakKeyDictionary()
         self._is_closed = False
@@ -98,8 +103,7 @@ class LoopClients:
         """
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._is_closed:
-                raise CacheClosedError("the source is closed: make a new one")
+            self.check_open()
             loop_client = self._clients.get(loop)
             if loop_client is not None:
                 return loop_client
@@ -109,6 +113,11 @@ class LoopClients:
         for client in dead:
             client.abandon()
         return loop_client
+
+    def check_open(self) -> None:
+        """Raise CacheClosedError after ``aclose()``."""
+        if self._is_closed:
+            raise CacheClosedError("the source is closed: make a new one")
 
     async def close_this_loops(self) -> None:
         """Close this loop's client; the next fetch makes another one."""
@@ -147,7 +156,8 @@ class LoopClients:
 class LoopClient:
     """The client of one loop, made when it is needed, and the slots of its callers. It belongs to that loop."""
 
-    def __init__(self, factory: ClientFactory, max_concurrency: int) -> None:
+    def __init__(self, factory: ClientFactory, max_concurrency: int, region: str | None) -> None:
+        self._region = region
         self.slots = asyncio.Semaphore(max_concurrency)
         self._factory = factory
         self._lock = asyncio.Lock()
@@ -163,7 +173,7 @@ class LoopClient:
             lease = self._current
             if lease is None:
                 lease = Lease()
-                lifetime = _lifetime_of(self._factory.open(lease))
+                lifetime = _lifetime_of(self._factory.open(lease, self._region))
                 lease.client = await anext(lifetime)
                 self._lifetimes[lease] = lifetime
                 self._current = lease

@@ -503,21 +503,21 @@ OTHER_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
 @pytest.mark.parametrize(
     ("kind", "request_", "region", "text"),
     [
-        (SecretNotFoundError, SecretRequest("name"), "eu-west-1", "no"),
+        (SecretNotFoundError, SecretRequest("name"), "eu-west-1", "no; eu-west-1 was asked"),
         (SecretNotFoundError, SecretRequest("name", "blue"), None, "no; version_stage='blue' was asked for"),
         (
             SecretNotFoundError,
             SecretRequest("name", "blue", "v1"),
             "eu-west-1",
-            "no; version_stage='blue' was asked for; version_id='v1' was asked for",
+            "no; version_stage='blue' was asked for; version_id='v1' was asked for; eu-west-1 was asked",
         ),
         (
             SecretAccessDeniedError,
             SecretRequest(OTHER_ARN, "blue"),
             "eu-west-1",
-            "no; its ARN is of us-east-1, and eu-west-1 was called: give region_name=",
+            "no; its ARN is of us-east-1, and eu-west-1 was called, as the client_factory= has it",
         ),
-        (SecretNotFoundError, SecretRequest(OTHER_ARN), "us-east-1", "no"),
+        (SecretNotFoundError, SecretRequest(OTHER_ARN), "us-east-1", "no; us-east-1 was asked"),
         (SecretNotFoundError, SecretRequest(OTHER_ARN), None, "no"),
         (SecretUnavailableError, SecretRequest(OTHER_ARN, "blue"), "eu-west-1", "no"),
     ],
@@ -526,7 +526,7 @@ def test_what_the_request_may_have_wrong_is_explained(
     kind: type[SecretCacheError], request_: SecretRequest, region: str | None, text: str
 ) -> None:
     """A stage or version that doesn't exist, or an ARN of another region than the client's."""
-    error = kind("no")
+    error = kind("no", code="ResourceNotFoundException" if kind is SecretNotFoundError else None)
 
     explain(error, request_, region)
 

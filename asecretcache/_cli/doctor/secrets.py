@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from asecretcache import _exceptions as errors
 from asecretcache._cli.doctor.context import Context, explained, milliseconds, timed
-from asecretcache._cli.doctor.denials import is_deleted, missing_statements, remedy_of
+from asecretcache._cli.doctor.denials import missing_statements, remedy_of
 from asecretcache._cli.doctor.report import Status
 from asecretcache._cli.statements import batch_statement
 from asecretcache._exceptions import SecretCacheError
@@ -173,8 +173,6 @@ async def _report_unreadable(
     if facts["source"] != next(iter(facts["ms"])):
         # Another source could read it.
         text = f"{facts['source']} alone: {text}"
-    if isinstance(error, errors.SecretNotFoundError) and not is_deleted(error):
-        text += f"; {context.region} was asked"
     context.report.add("secret", Status.FAILED, text, remedy_of(context, error, statements), **facts)
 
 

@@ -62,11 +62,12 @@ class _ClientFactory(SdkClientFactory):
         self._kept: dict[object, Any] = {}
         self._is_logged = False
 
-    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
+    def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a new client."""
         from asecretcache._sources.direct.environment import resolve_settings
 
-        settings = resolve_settings(**self._location)
+        location = self._location if region is None else {**self._location, "region_name": region}
+        settings = resolve_settings(**location)
         if not isinstance(settings, str):
             kept = self._kept.setdefault(settings.container, self._new_kept())
             if before_snapshot.is_ahead:
@@ -75,7 +76,7 @@ class _ClientFactory(SdkClientFactory):
         if not self._is_logged:
             self._is_logged = True
             _logger.info("DirectSource uses the AWS SDK: %s", settings)
-        return super().open(lease)
+        return super().open(lease, region)
 
     def prepare(self) -> bool:
         """Make the TLS context, or prepare the SDK where the environment needs it."""

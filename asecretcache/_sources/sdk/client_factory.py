@@ -60,16 +60,23 @@ class SdkClientFactory:
         self._spare_sessions: list[Any] = []
         self._spares = SpareClients()
 
-    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
-        """Return a context manager of a client that no other loop uses."""
-        return _BorrowedClient(self, lease)
+    def serves(self, region: str) -> bool:
+        """Whether a client that is opened without a region calls this one, as far as that is known without the SDK."""
+        configured = self._location["region_name"] or getattr(self._config, "region_name", None)
+        if configured is None and self._user_session is not None:
+            configured = self._user_session.get_config_variable("region")
+        return bool((configured or os.environ.get("AWS_DEFAULT_REGION")) == region)
 
-    async def borrow(self) -> Any:
+    def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:
+        """Return a context manager of a client that no other loop uses."""
+        return _BorrowedClient(self, lease, region)
+
+    async def borrow(self, region: str | None) -> Any:
         """Return a client that no loop uses, a new one if there is none."""
-        origin = self._spares.origin()
+        origin = self._spares.origin(region)
         client = self._spares.take(origin)
         if client is None:
-            client = await (await self._create()).__aenter__()
+            client = await (await self._create(region)).__aenter__()
             self._spares.add(client, origin)
         return client
 
@@ -126,7 +133,7 @@ class SdkClientFactory:
         self._loader = loader
         return True
 
-    async def _create(self) -> Any:
+    async def _create(self, region: str | None) -> Any:
         """Return the SDK's own context manager of a client."""
         if self._loader is None:
             began, is_late = time.perf_counter(), is_in_invocation() and "aiobotocore.session" not in sys.modules
@@ -137,6 +144,8 @@ class SdkClientFactory:
         session = self._take_session() if self._user_session is None else self._user_session
         check_bundle(session)
         arguments = {**self._location, "config": self._merged_config()}
+        if region is not None:
+            arguments["region_name"] = region
         if self._user_session is None:
             return session.create_client(SERVICE, **arguments)
         await adopt(session)
@@ -215,12 +224,13 @@ class _BorrowedClient:
     It isn't a generator, because LoopClient wraps it into one: see ``_lifetime_of`` there.
     """
 
-    def __init__(self, factory: SdkClientFactory, lease: Lease) -> None:
+    def __init__(self, factory: SdkClientFactory, lease: Lease, region: str | None) -> None:
         self._factory = factory
         self._lease = lease
+        self._region = region
 
     async def __aenter__(self) -> Any:
-        self._client = await self._factory.borrow()
+        self._client = await self._factory.borrow(self._region)
         return self._client
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -17,8 +17,9 @@ class SecretsManagerSource(ClientSource):
     """Fetches from AWS Secrets Manager over aioboto3; any task, loop or thread may use it.
 
     It keeps one client per event loop, and gives it to the next when a loop has ended. Region, credentials, profile,
-    endpoint, proxies and CA bundle are found as boto3 finds them. Nothing of the SDK is imported before the first
-    fetch, ``warm()`` or ``prepare()``, which a cache calls that is made during Lambda's INIT.
+    endpoint, proxies and CA bundle are found as boto3 finds them; a secret that is named by the ARN of another region
+    is fetched there. Nothing of the SDK is imported before the first fetch, ``warm()`` or ``prepare()``, which a cache
+    calls that is made during Lambda's INIT.
 
     Args:
         session: an ``aioboto3.Session`` or ``aiobotocore.session.AioSession``; None for the default session of each
@@ -65,7 +66,11 @@ class UsersClientFactory:
     def __init__(self, open_client: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
         self._open_client = open_client
 
-    def open(self, lease: Lease) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  # as ClientFactory has it
+    def serves(self, region: str) -> bool:  # noqa: ARG002  # as ClientFactory has it
+        """Return True: the function decides which region its clients call."""
+        return True
+
+    def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  # as ClientFactory has it
         """Return the function's context manager of a client."""
         return self._open_client()
 

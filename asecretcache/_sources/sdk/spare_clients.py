@@ -24,10 +24,12 @@ class Origin(NamedTuple):
     """What a client was made in.
 
     Attributes:
+        region: the region that it was opened for; None for the source's own.
         environment: what changes with the variables that the SDK reads. Not their values, some of which are keys.
         generation: how often credentials had been refused by then.
     """
 
+    region: str | None
     environment: int
     generation: int
 
@@ -45,10 +47,10 @@ class SpareClients:
         after_fork.add(self._drop)
         before_snapshot.add(self._drop)
 
-    def origin(self) -> Origin:
+    def origin(self, region: str | None) -> Origin:
         """Return the origin of a client that is made now."""
         read = frozenset(item for item in os.environ.items() if _READ_BY_SDK.match(item[0]))
-        return Origin(hash(read), self._generation)
+        return Origin(region, hash(read), self._generation)
 
     def take(self, origin: Origin) -> Any:
         """Return a client of this origin, or None."""
