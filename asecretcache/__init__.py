@@ -36,6 +36,7 @@ from asecretcache._lambda.sync_handler import sync_handler
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._observing import CacheObserver, SourceCall, SourceResult
 from asecretcache._sources.direct.source import DirectSource
+from asecretcache._sources.fallback import FallbackSource
 from asecretcache._sources.protocols import BatchSource, SecretSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
 from asecretcache._version import __version__ as __version__
@@ -49,6 +50,7 @@ __all__ = [
     "CredentialsError",
     "DirectSource",
     "EventReport",
+    "FallbackSource",
     "LambdaHandler",
     "Secret",
     "SecretAccessDeniedError",

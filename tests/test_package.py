@@ -54,11 +54,13 @@ SOURCE_LAYERS = (
         "_sources.threads",
         "_sources.tls_context",
     },
+    {"_sources.regional_clients"},
     {"_sources.client_source", "_sources.preparation"},
+    {"_sources.fallback"},
     {"_sources.sdk.*"},
     {"_sources.direct.*"},
 )
-SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
+SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.options", "_core.timeouts", "_models"}
 KNOW_SOURCES = {
     "_cache",
     "_lambda.default",

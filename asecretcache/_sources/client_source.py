@@ -44,6 +44,11 @@ class ClientSource:
         self._clients = RegionalClients(factory, max_concurrency)
         self._had_response = False
 
+    @property
+    def region_name(self) -> str | None:
+        """The region that is called for names; None if it isn't known."""
+        return self._factory.own_region()
+
     async def fetch(self, request: SecretRequest) -> Secret:
         """Return the requested version of a secret, with one GetSecretValue.
 

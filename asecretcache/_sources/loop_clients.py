@@ -46,8 +46,12 @@ class ClientFactory(Protocol):
         """Do what clients of all loops need; return whether a client takes long to make and may serve any loop."""
         ...
 
+    def own_region(self) -> str | None:
+        """Return the region that is called by a client opened without one, as far as that is known without the SDK."""
+        ...
+
     def serves(self, region: str) -> bool:
-        """Whether a client that is opened without a region calls this one, or no client can be told which to call."""
+        """Whether that is the region that a client opened without one calls, or no client can be told which to call."""
         ...
 
     def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:

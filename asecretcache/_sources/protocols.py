@@ -71,6 +71,15 @@ class WarmableSource(Protocol):
         ...
 
 
+@runtime_checkable
+class ConnectedSource(Protocol):
+    """A source that keeps connections, which belong to an event loop."""
+
+    async def close_connections(self) -> None:
+        """Close this loop's connections, before the loop ends; the source can be used on."""
+        ...
+
+
 def check_source(source: object) -> None:
     """Raise ConfigurationError if an object can't be a source."""
     if not isinstance(source, SecretSource) or isinstance(source, type):

@@ -47,6 +47,9 @@ class Factory:
     def __init__(self, **failures: Exception) -> None:
         self.clients = {OWN: Client(failures.get("own")), OTHER: Client(failures.get("other"))}
 
+    def own_region(self) -> str:
+        return OWN
+
     def serves(self, region: str) -> bool:
         return region == OWN
 

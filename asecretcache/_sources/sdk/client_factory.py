@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from asecretcache._init_phase import is_in_invocation
 from asecretcache._process_events import after_fork, after_fork_in_parent, before_fork
 from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.retry_quota import ATTEMPTS, LONGEST_TIMEOUTS
+from asecretcache._sources.sdk.arguments import check_arguments
 from asecretcache._sources.sdk.credentials import adopt, share_over_loops
 from asecretcache._sources.sdk.patches import SERVICE, abandon_client, patch_credentials, patch_loader
 from asecretcache._sources.sdk.spare_clients import SpareClients
@@ -51,7 +51,7 @@ class SdkClientFactory:
     """
 
     def __init__(self, session: Any, region_name: str | None, endpoint_url: str | None, config: Any) -> None:
-        _check_arguments(session, region_name, endpoint_url, config)
+        check_arguments(session, region_name, endpoint_url, config)
         # An aioboto3.Session has the other inside.
         self._user_session = getattr(session, "_session", session)
         self._config = config
@@ -60,12 +60,16 @@ class SdkClientFactory:
         self._spare_sessions: list[Any] = []
         self._spares = SpareClients()
 
+    def own_region(self) -> str | None:
+        """Return the region that is called by a client opened without one; None if a profile may name it."""
+        region: str | None = self._location["region_name"] or getattr(self._config, "region_name", None)
+        if region is None and self._user_session is not None:
+            region = self._user_session.get_config_variable("region")
+        return region or os.environ.get("AWS_DEFAULT_REGION")
+
     def serves(self, region: str) -> bool:
-        """Whether a client that is opened without a region calls this one, as far as that is known without the SDK."""
-        configured = self._location["region_name"] or getattr(self._config, "region_name", None)
-        if configured is None and self._user_session is not None:
-            configured = self._user_session.get_config_variable("region")
-        return bool((configured or os.environ.get("AWS_DEFAULT_REGION")) == region)
+        """Whether that is the region that a client opened without one calls."""
+        return self.own_region() == region
 
     def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a client that no other loop uses."""
@@ -277,26 +281,3 @@ def check_bundle(session: Any) -> None:
     bundle = session.get_config_variable("ca_bundle")
     if bundle == "" or (bundle is None and os.environ.get("REQUESTS_CA_BUNDLE") == ""):
         raise ConfigurationError(UNVERIFIED)
-
-
-def _check_arguments(session: Any, region_name: Any, endpoint_url: Any, config: Any) -> None:
-    """Raise ConfigurationError for an argument that can't be right; the SDK isn't imported for that."""
-    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(session).__mro__}
-    if session is not None and kinds.isdisjoint({("aioboto3", "Session"), ("aiobotocore", "AioSession")}):
-        msg = "session= must be an aioboto3.Session or an aiobotocore AioSession; for other clients there is"
-        raise ConfigurationError(f"{msg} client_factory=")
-    if region_name is not None and not (isinstance(region_name, str) and re.fullmatch(r"[a-z0-9-]+", region_name)):
-        raise ConfigurationError("region_name= must be the name of a region, such as 'eu-west-1'")
-    if endpoint_url is not None and not _is_http_url(endpoint_url):
-        raise ConfigurationError("endpoint_url= must be a URL that begins with https:// or http://")
-    if config is not None and "Config" not in (kind.__name__ for kind in type(config).__mro__):
-        raise ConfigurationError("config= must be a botocore.config.Config or an aiobotocore.config.AioConfig")
-
-
-def _is_http_url(url: Any) -> bool:
-    from urllib.parse import urlsplit
-
-    with suppress(ValueError, AttributeError):  # It raises AttributeError for other types than str.
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname)
-    return False

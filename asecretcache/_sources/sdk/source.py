@@ -66,6 +66,9 @@ class UsersClientFactory:
     def __init__(self, open_client: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
         self._open_client = open_client
 
+    def own_region(self) -> None:
+        """Return None: the function decides which region its clients call."""
+
     def serves(self, region: str) -> bool:  # noqa: ARG002  # as ClientFactory has it
         """Return True: the function decides which region its clients call."""
         return True
