@@ -1,0 +1,103 @@
+"""What a deployment package weighs: size, zipped size, distributions, and the time of the imports, by what is installed.
+
+python benchmarks/sizes.py
+
+Each set is installed with pip into a folder of its own, so it needs a package index. The import is that of the package
+and of what its source needs before the first call, in a new process, the fastest of some.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from figures import table
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = 7
+
+
+class Set(NamedTuple):
+    """What is installed, and what a function imports of it.
+
+    Attributes:
+        packages: pip's arguments.
+        imports: the code.
+    """
+
+    packages: tuple[tuple[str, ...], ...]
+    imports: str
+
+
+SDK = "from asecretcache import SecretsManagerSource; SecretsManagerSource().prepare()"
+DIRECT = "from asecretcache import DirectSource; DirectSource()"
+SETS = {
+    "asecretcache": Set(
+        ((str(ROOT),),), "from asecretcache import SecretsManagerSource; SecretsManagerSource().prepare()"
+    ),
+    "asecretcache[direct], DirectSource": Set(((f"{ROOT}[direct]",),), DIRECT),
+    "asecretcache, anyio and httptools alone": Set((("--no-deps", str(ROOT)), ("anyio", "httptools")), DIRECT),
+    "aioboto3": Set((("aioboto3",),), "import aioboto3"),
+    "boto3": Set((("boto3",),), "import boto3"),
+}
+
+
+def install(packages: tuple[str, ...], folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--target",
+        str(folder),
+    ]
+    subprocess.run([*command, *packages], check=True, stderr=subprocess.DEVNULL)
+
+
+def weigh(folder: Path) -> tuple[int, int, int]:
+    """Return the bytes of the files, of a zip of them, and the number of distributions; without bytecode."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    zipped = folder.parent / "package.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in files:
+            archive.write(path, path.relative_to(folder))
+    return sum(path.stat().st_size for path in files), zipped.stat().st_size, len(list(folder.glob("*.dist-info")))
+
+
+def import_seconds(folder: Path, code: str) -> float:
+    """Return the shortest time of a process that imports, less that of one that does nothing."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "AWS_DEFAULT_REGION": "eu-west-1"}
+    times = {}
+    for run in (code, "pass"):
+        durations = []
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-S", "-P", "-c", run], env=environment, check=True)
+            durations.append(time.perf_counter() - began)
+        times[run] = min(durations)
+    return times[code] - times["pass"]
+
+
+def main() -> None:
+    rows = []
+    for name, each in SETS.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, "package")
+            for packages in each.packages:
+                install(packages, folder)
+            size, zipped, count = weigh(folder)
+            seconds = import_seconds(folder, each.imports)
+        rows.append((name, f"{size / 1e6:.1f}", f"{zipped / 1e6:.2f}", count, f"{seconds * 1000:.0f}"))
+    print(table("Packages", ("", "MB", "MB zipped", "distributions", "import, ms"), rows))
+
+
+if __name__ == "__main__":
+    main()
