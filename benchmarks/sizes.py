@@ -1,4 +1,4 @@
-"""What a deployment package weighs: size, zipped size, distributions, and the time of the imports, by what is installed.
+"""What a deployment package weighs: size, zipped size, distributions, and the time of the imports, by its contents.
 
 python benchmarks/sizes.py
 
