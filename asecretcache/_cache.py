@@ -23,7 +23,7 @@ from asecretcache._models import Secret
 from asecretcache._observing import CacheObserver, Observers
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import check_parser, parse_reference, parse_several, parse_text
-from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.client_source import LoopSource
 from asecretcache._sources.preparation import prepare_in_init
 from asecretcache._sources.protocols import SecretSource, WarmableSource, as_batch_source, check_source
 from asecretcache._sources.sdk.source import SecretsManagerSource
@@ -474,7 +474,7 @@ class SecretCache:
 
     async def _close_connections(self) -> None:
         """Close the running loop's client, before the loop ends."""
-        if isinstance(self._source, ClientSource):
+        if isinstance(self._source, LoopSource):
             await self._source.close_connections()
 
     async def __aenter__(self) -> Self:

@@ -57,6 +57,7 @@ SOURCE_LAYERS = (
     {"_sources.client_source", "_sources.preparation"},
     {"_sources.sdk.*"},
     {"_sources.direct.*"},
+    {"_sources.agent.*"},
 )
 SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.timeouts", "_models"}
 KNOW_SOURCES = {
@@ -73,7 +74,7 @@ KNOW_SOURCES = {
     "_cli.doctor.source_choice",
 }
 #: A folder's own module, which holds nothing.
-EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.agent", "_sources.direct", "_sources.sdk"}
 PLUGIN = "pytest_asecretcache.py"
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""A source over any client that has the methods of the SDK's: slots, time-outs, mapping of responses and errors."""
+"""A source over any client: slots, time-outs, mapping of responses and errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PREPARE_SECONDS: Final = 2.0
 _Use = Callable[[Any], Awaitable[T | None]]
 
 
-class ClientSource:
-    """Fetches with one client per event loop; any task, loop or thread may use it.
+class LoopSource:
+    """Has one client per event loop, and calls with it; any task, loop or thread may use it.
 
     Args:
         factory: makes the clients.
@@ -42,25 +42,6 @@ class ClientSource:
         self._factory = factory
         self._clients = LoopClients(factory, max_concurrency)
         self._had_response = False
-
-    async def fetch(self, request: SecretRequest) -> Secret:
-        """Return the requested version of a secret, with one GetSecretValue.
-
-        Raises:
-            SecretCacheError: a subclass that says why the fetch failed.
-        """
-        return await self._call(lambda client: _get(client, request), request)
-
-    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
-        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
-
-        A response of several pages takes one call for each page. The credentials need
-        secretsmanager:GetSecretValue on each secret, and BatchGetSecretValue on ``*``, the only resource that it takes.
-
-        Raises:
-            SecretCacheError: a subclass that says why the batch as a whole failed.
-        """
-        return await self._call(lambda client: _get_batch(client, secret_ids), None)
 
     def prepare(self) -> None:
         """Do what is of use on any loop: imports, models, the TLS context, and a client without a connection.
@@ -155,6 +136,29 @@ class ClientSource:
             raise error from cause
         finally:
             del error, cause  # Break the reference cycle: the error's traceback holds this frame.
+
+
+class ClientSource(LoopSource):
+    """Fetches with clients that have the methods of the SDK's, singly and in batches."""
+
+    async def fetch(self, request: SecretRequest) -> Secret:
+        """Return the requested version of a secret, with one GetSecretValue.
+
+        Raises:
+            SecretCacheError: a subclass that says why the fetch failed.
+        """
+        return await self._call(lambda client: _get(client, request), request)
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
+
+        A response of several pages takes one call for each page. The credentials need
+        secretsmanager:GetSecretValue on each secret, and BatchGetSecretValue on ``*``, the only resource that it takes.
+
+        Raises:
+            SecretCacheError: a subclass that says why the batch as a whole failed.
+        """
+        return await self._call(lambda client: _get_batch(client, secret_ids), None)
 
 
 async def _ready(_client: Any) -> bool:
