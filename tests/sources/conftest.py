@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent_server import TOKEN
 from asecretcache import AgentSource, DirectSource, SecretsManagerSource
 from asecretcache._sources import loop_clients
 from asecretcache.testing import ManualClock
@@ -42,7 +43,7 @@ def source_class(any_source: SourceClass, caplog: pytest.LogCaptureFixture) -> I
 def agent_raw(bare_environment: pytest.MonkeyPatch, raw_server: RawServer) -> RawServer:
     """A server over plain HTTP; the environment names its port as that of AWS's local provider, and a token."""
     bare_environment.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(raw_server.server_address[1]))
-    bare_environment.setenv("AWS_TOKEN", "canary-token")
+    bare_environment.setenv("AWS_TOKEN", TOKEN)
     return raw_server
 
 
