@@ -181,7 +181,8 @@ async def test_aws_errors_are_mapped_by_their_codes(
 @pytest.mark.parametrize(
     ("status", "body", "expected", "says"),
     [
-        (403, b"Bad Token", CredentialsError, "refused the token of AWS_TOKEN: AWS_TOKEN, AWS_SESSION_TOKEN or AWS_CO"),
+        (403, b"Bad Token", CredentialsError, "is sent, must have the token that it was started with"),
+        (403, b"", CredentialsError, "refused the token of AWS_TOKEN: AWS_TOKEN, AWS_SESSION_TOKEN or AWS_CONTAINER_"),
         (401, b"", CredentialsError, "refused the token of AWS_TOKEN"),
         (429, b"Connection limit exceeded", SecretThrottledError, "too many connections: lower max_concurrency="),
         (404, b"Not found", ConfigurationError, "doesn't serve secrets (HTTP 404): check the port"),
@@ -195,6 +196,13 @@ async def test_aws_errors_are_mapped_by_their_codes(
         (400, {"__type": "MaxRolesExceeded", "message": "x"}, ConfigurationError, "raise max_roles in its config"),
         (504, {"__type": "TimeoutError", "message": "x"}, SecretUnavailableError, "no connection to Secrets Manager"),
         (502, {"__type": "ConnectionError", "message": 5}, SecretUnavailableError, "no connection to Secrets Manager"),
+        (
+            504,
+            {"__type": "aws#TimeoutError:http://x"},
+            SecretUnavailableError,
+            "no connection to Secrets Manager (Time",
+        ),
+        (403, {"__type": "AccessDeniedException", "message": 5}, SecretAccessDeniedError, "access denied: allow"),
         (500, b"canary-value", SecretUnavailableError, "is out of order (HTTP 500): its log says why"),
         (302, b"canary-value", SecretUnavailableError, "malformed response"),
         (200, b"canary-value", SecretUnavailableError, "malformed response"),
@@ -213,7 +221,8 @@ async def test_other_texts_are_mapped_and_not_shown(
     assert type(error) is expected
     assert str(error).startswith("secret 'name': ")
     assert says in str(error)
-    assert error.__cause__ is error.__context__ is None
+    assert error.__context__ is None
+    assert (error.__cause__ is None) == (expected is not SecretAccessDeniedError)
     shown = str(error) + repr(error.args) + shown_locals(error)
     assert CANARY not in shown
     assert "canary-token" not in shown
@@ -237,6 +246,17 @@ async def test_a_role_that_cant_be_assumed_is_named(agent_raw: RawServer, body: 
 
     assert type(error) is expected
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("MaxRolesExceeded", "x"), ("AccessDeniedException", "Failed to create caching client from role: x")],
+)
+async def test_the_providers_own_codes_are_told(agent_raw: RawServer, code: str, message: str) -> None:
+    """As those of AWS are."""
+    agent_raw.refuse(code, message, 403)
+
+    assert (await fetch_error(AgentSource(role_arn=ROLE))).code == code
 
 
 # Connections
@@ -340,5 +360,6 @@ async def test_an_extension_that_never_is_ready_is_given_up(
     current_fetch_timeout.set(None)
 
     assert type(error) is SecretUnavailableError
-    assert f"wasn't ready in {pauses:g} s: it serves secrets once Lambda's INIT is over" in str(error)
+    says = "it serves secrets once Lambda's INIT is over, so don't fetch or prefetch in INIT with it"
+    assert str(error).endswith(f"wasn't ready in {pauses:g} s: {says}")
     assert sum(delays) == pytest.approx(pauses)

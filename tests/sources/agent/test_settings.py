@@ -100,8 +100,11 @@ def test_hosts_of_the_loopback_interface_are_called(bare_environment: object, ho
 )
 def test_other_hosts_are_refused(bare_environment: object, host: Any) -> None:
     """The token must not leave the host, and the error says what to do instead."""
-    with pytest.raises(ConfigurationError, match=r"^host= must be 127.0.0.1, ::1 or localhost, .* must not leave"):
+    with pytest.raises(
+        ConfigurationError, match=r"^host= must be 127.0.0.1, ::1 or localhost, .* must not leave"
+    ) as caught:
         AgentSource(host=host)
+    assert str(caught.value).endswith("leave this host; run the provider beside each process, as a service or side-car")
 
 
 @pytest.mark.parametrize("server", ["agent", "", 5, ["provider"]])

@@ -52,6 +52,15 @@ def test_a_file_is_read_anew_each_time(no_token: pytest.MonkeyPatch, tmp_path: P
     assert found == ["one", "two"]
 
 
+def test_the_longest_token_is_sent(no_token: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It has 64 KiB, with the end of a line besides."""
+    file = tmp_path / "token"
+    file.write_text("x" * 65536 + "\n")
+    no_token.setenv("AWS_TOKEN", f"file://{file}")
+
+    assert len(TokenReader().read("the provider")) == 65536
+
+
 def test_without_a_token_the_error_names_the_variables() -> None:
     """It isn't transient: nothing of it changes by itself."""
     error = problem(TokenReader())
