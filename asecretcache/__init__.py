@@ -35,6 +35,7 @@ from asecretcache._lambda.preparation import prefetch_in_init
 from asecretcache._lambda.sync_handler import sync_handler
 from asecretcache._models import Secret, SecretRequest
 from asecretcache._observing import CacheObserver, SourceCall, SourceResult
+from asecretcache._sources.agent.source import AgentSource
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.fallback import FallbackSource
 from asecretcache._sources.protocols import BatchSource, SecretSource
@@ -42,6 +43,7 @@ from asecretcache._sources.sdk.source import SecretsManagerSource
 from asecretcache._version import __version__ as __version__
 
 __all__ = [
+    "AgentSource",
     "BatchSource",
     "CacheClosedError",
     "CacheObserver",

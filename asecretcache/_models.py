@@ -190,19 +190,29 @@ class SecretRequest:
         secret_id: a name or an ARN.
         version_stage: a staging label; None for AWSCURRENT, or where version_id alone selects the version.
         version_id: the id of a version, or None.
+        is_refresh: whether the caller wants what AWS has now: ``refresh``, ``call_with_secret`` after a refusal, or an
+            event. A source that has a cache of its own must pass it. Requests that differ in it alone are equal.
         key: what the value is stored by.
 
     Raises:
         ConfigurationError: an argument isn't a str, is empty or too long, or a name has a colon.
     """
 
-    __slots__ = ("key", "secret_id", "version_id", "version_stage")
+    __slots__ = ("is_refresh", "key", "secret_id", "version_id", "version_stage")
     secret_id: str
     version_stage: str | None
     version_id: str | None
+    is_refresh: bool
     key: Key
 
-    def __init__(self, secret_id: str, version_stage: str | None = None, version_id: str | None = None) -> None:
+    def __init__(
+        self,
+        secret_id: str,
+        version_stage: str | None = None,
+        version_id: str | None = None,
+        *,
+        is_refresh: bool = False,
+    ) -> None:
         secret_id = _check_id(secret_id)
         stage = None if version_stage is None else _check_text("version_stage", version_stage, _MAX_STAGE_LENGTH)
         version = None if version_id is None else _check_text("version_id", version_id, _MAX_VERSION_LENGTH)
@@ -212,11 +222,16 @@ class SecretRequest:
         put(self, "secret_id", secret_id)
         put(self, "version_stage", stage)
         put(self, "version_id", version)
+        put(self, "is_refresh", is_refresh)
         put(self, "key", secret_id if stage is version is None else (secret_id, stage, version))
 
     @classmethod
     def _of_key(cls, key: Key) -> SecretRequest:
         return cls(key) if isinstance(key, str) else cls(*key)
+
+    def _as_refresh(self) -> SecretRequest:
+        """Return a request of the same that is a refresh."""
+        return SecretRequest(self.secret_id, self.version_stage, self.version_id, is_refresh=True)
 
     @property
     def reference(self) -> str:
@@ -239,7 +254,8 @@ class SecretRequest:
     def __repr__(self) -> str:
         stage = "" if self.version_stage is None else f", version_stage={self.version_stage!r}"
         version = "" if self.version_id is None else f", version_id={self.version_id!r}"
-        return f"SecretRequest({self.secret_id!r}{stage}{version})"
+        refresh = ", is_refresh=True" if self.is_refresh else ""
+        return f"SecretRequest({self.secret_id!r}{stage}{version}{refresh})"
 
 
 def may_be_same_secret(one: str, other: str) -> bool:

@@ -19,6 +19,7 @@ pytest_plugins = [
     "pytester",
     "moto_server",
     "raw_server",
+    "agent_server",
     "fault_server",
     "postgres",
     "redis_server",

@@ -102,7 +102,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment in which the SDK finds nothing: no region, no credentials, no files, no metadata service."""
     others = {"BOTO_CONFIG", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"}
     for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy") or name in others:
+        if name.startswith(("AWS_", "PARAMETERS_SECRETS_")) or name.lower().endswith("_proxy") or name in others:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

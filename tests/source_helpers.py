@@ -10,23 +10,31 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import uvloop
 
 import asecretcache
-from asecretcache import DirectSource, SecretCacheError, SecretRequest, SecretsManagerSource, SecretSource
-from raw_server import GOOD, http
+from asecretcache import AgentSource, DirectSource, SecretCacheError, SecretRequest, SecretsManagerSource, SecretSource
+from raw_server import GOOD, RawServer, http
 
 CANARY = "canary-value"
 NAME = SecretRequest("name")
 LOOP_FACTORIES: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
 SourceClass = type[SecretsManagerSource] | type[DirectSource]
+AnySourceClass = SourceClass | type[AgentSource]
 #: A response as the SDK returns it, without the date, which the SDK would have converted.
 RESPONSE = {field: value for field, value in GOOD.items() if field != "CreatedDate"}
 
 _PACKAGE = str(Path(asecretcache.__file__).parent)
+
+
+class Served(NamedTuple):
+    """A source, and the server that it fetches from."""
+
+    source_class: AnySourceClass
+    server: RawServer
 
 
 class FakeClient:

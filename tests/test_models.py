@@ -258,6 +258,16 @@ def test_a_request_is_immutable_and_shows_what_it_asks_for() -> None:
     assert repr(SecretRequest("db")) == "SecretRequest('db')"
 
 
+def test_a_request_that_is_a_refresh_is_one_of_the_same() -> None:
+    """It is stored by the same key, and its repr tells it."""
+    request = SecretRequest("db", is_refresh=True)
+
+    assert (request.is_refresh, SecretRequest("db").is_refresh) == (True, False)
+    assert request == SecretRequest("db")
+    assert request.key == "db"
+    assert repr(request) == "SecretRequest('db', is_refresh=True)"
+
+
 def test_a_member_of_a_str_enum_is_its_value() -> None:
     """Names of secrets are often kept in an enum, whose str() may be the member's name."""
 

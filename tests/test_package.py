@@ -59,6 +59,7 @@ SOURCE_LAYERS = (
     {"_sources.fallback"},
     {"_sources.sdk.*"},
     {"_sources.direct.*"},
+    {"_sources.agent.*"},
 )
 SHARED_WITH_SOURCES = CACHE_LAYERS[0] | {"_core.options", "_core.timeouts", "_models"}
 KNOW_SOURCES = {
@@ -75,7 +76,7 @@ KNOW_SOURCES = {
     "_cli.doctor.source_choice",
 }
 #: A folder's own module, which holds nothing.
-EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.direct", "_sources.sdk"}
+EMPTY = {"_cli", "_cli.doctor", "_core", "_lambda", "_sources", "_sources.agent", "_sources.direct", "_sources.sdk"}
 PLUGIN = "pytest_asecretcache.py"
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

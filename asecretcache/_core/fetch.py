@@ -254,7 +254,9 @@ class FetchTask:
         try:
             (fetch,) = self.fetches
             self.context.counts["get_calls"] += 1
-            self.context.finish(fetch, await self._call(self.context.fetch, fetch.request))
+            # A source with a cache of its own must pass that for a refresh.
+            request = fetch.request._as_refresh() if fetch.is_refresh else fetch.request
+            self.context.finish(fetch, await self._call(self.context.fetch, request))
         finally:
             self._end()
 

@@ -15,6 +15,7 @@ from asecretcache._core.options import seconds
 from asecretcache._exceptions import ConfigurationError, SecretFormatError
 from asecretcache._process_events import after_fork, before_snapshot
 from asecretcache._references import parse_reference
+from asecretcache._sources.agent.source import AgentSource
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.protocols import SecretSource
 
@@ -82,10 +83,10 @@ def get_default_cache() -> SecretCache:
 
     The process's has its ttl from ASECRETCACHE_TTL in the environment: seconds, or ``none`` for one call per execution
     environment. Its source is a SecretsManagerSource, or with ASECRETCACHE_SOURCE=direct a DirectSource, which starts
-    sooner.
+    sooner, or with ASECRETCACHE_SOURCE=agent an AgentSource, which asks AWS's local provider.
 
     Raises:
-        ConfigurationError: one of these variables has another value, or DirectSource lacks what it needs.
+        ConfigurationError: one of these variables has another value, or the source lacks what it needs.
     """
     cache = handler_cache.get()
     if cache is not None:
@@ -228,8 +229,10 @@ def _source() -> SecretSource | None:
     setting = os.environ.get(SOURCE, "").strip().lower()
     if setting == "direct":
         return DirectSource()
+    if setting == "agent":
+        return AgentSource()
     if setting not in {"", "aioboto3"}:
-        raise ConfigurationError(f"{SOURCE} must be direct or aioboto3, not {setting!r}")
+        raise ConfigurationError(f"{SOURCE} must be direct, agent or aioboto3, not {setting!r}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""A source over any client that has the methods of the SDK's: slots, time-outs, mapping of responses and errors."""
+"""A source over any client: slots, time-outs, mapping of responses and errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PREPARE_SECONDS: Final = 2.0
 _Use = Callable[[Any], Awaitable[T | None]]
 
 
-class ClientSource:
-    """Fetches with one client per event loop; any task, loop or thread may use it.
+class LoopSource:
+    """Has one client per event loop, and calls with it; any task, loop or thread may use it.
 
     Args:
         factory: makes the clients.
@@ -43,44 +43,6 @@ class ClientSource:
         self._factory = factory
         self._clients = RegionalClients(factory, max_concurrency)
         self._had_response = False
-
-    @property
-    def region_name(self) -> str | None:
-        """The region that is called for names; None if it isn't known."""
-        return self._factory.own_region()
-
-    async def fetch(self, request: SecretRequest) -> Secret:
-        """Return the requested version of a secret, with one GetSecretValue.
-
-        Raises:
-            SecretCacheError: a subclass that says why the fetch failed.
-        """
-        region = self._clients.region_of(request.secret_id)
-        return await self._call(region, lambda client: _get(client, request), request)
-
-    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
-        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
-
-        A response of several pages takes one call for each page. The credentials need
-        secretsmanager:GetSecretValue on each secret, and BatchGetSecretValue on ``*``, the only resource that it takes.
-
-        Raises:
-            SecretCacheError: a subclass that says why the batch as a whole failed.
-        """
-        by_region: dict[str | None, list[str]] = {}
-        for secret_id in secret_ids:
-            by_region.setdefault(self._clients.region_of(secret_id), []).append(secret_id)
-        if len(by_region) == 1:
-            return await self._fetch_batch_in(*by_region.popitem())
-        outcomes = await asyncio.gather(
-            *(self._fetch_batch_in(region, ids) for region, ids in by_region.items()), return_exceptions=True
-        )
-        return _merged(list(by_region.values()), outcomes)
-
-    async def _fetch_batch_in(
-        self, region: str | None, secret_ids: Sequence[str]
-    ) -> Mapping[str, Secret | SecretCacheError]:
-        return await self._call(region, lambda client: _get_batch(client, secret_ids), None)
 
     def prepare(self) -> None:
         """Do what is of use on any loop: imports, models, the TLS context, and a client without a connection.
@@ -128,7 +90,7 @@ class ClientSource:
         """Close the clients: this loop's at once, those of other running loops soon after. Idempotent."""
         await self._clients.aclose()
 
-    async def _call(self, region: str | None, use: _Use[T], request: SecretRequest | None) -> T:
+    async def _call(self, use: _Use[T], request: SecretRequest | None, region: str | None = None) -> T:
         """Wait for a slot, call AWS in a region and return the result."""
         loop_client = self._clients.of(region).for_running_loop()
         # A fetch's time doesn't count while it waits for a slot.
@@ -156,6 +118,8 @@ class ClientSource:
                 finally:
                     await loop_client.release(lease)
         except Exception as exc:  # noqa: BLE001  # the SDK's parsers raise exceptions of any type
+            if _is_of_closing(exc):
+                raise GeneratorExit from None
             error, is_chainable, is_renewable = to_error(exc, secret_id)
             if is_renewable and lease is not None:
                 loop_client.outdate(lease)
@@ -198,6 +162,57 @@ def _merged(
             results |= {secret_id: outcome._about(secret_id) for secret_id in secret_ids}
         # Those of a batch that was refused are left out, so that they are fetched one by one.
     return results
+
+
+class ClientSource(LoopSource):
+    """Fetches with clients that have the methods of the SDK's, singly and in batches."""
+
+    @property
+    def region_name(self) -> str | None:
+        """The region that is called for names; None if it isn't known."""
+        return self._factory.own_region()
+
+    async def fetch(self, request: SecretRequest) -> Secret:
+        """Return the requested version of a secret, with one GetSecretValue.
+
+        Raises:
+            SecretCacheError: a subclass that says why the fetch failed.
+        """
+        return await self._call(
+            lambda client: _get(client, request), request, self._clients.region_of(request.secret_id)
+        )
+
+    async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
+        """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
+
+        A response of several pages takes one call for each page. The credentials need
+        secretsmanager:GetSecretValue on each secret, and BatchGetSecretValue on ``*``, the only resource that it takes.
+
+        Raises:
+            SecretCacheError: a subclass that says why the batch as a whole failed.
+        """
+        by_region: dict[str | None, list[str]] = {}
+        for secret_id in secret_ids:
+            by_region.setdefault(self._clients.region_of(secret_id), []).append(secret_id)
+        if len(by_region) == 1:
+            return await self._fetch_batch_in(*by_region.popitem())
+        outcomes = await asyncio.gather(
+            *(self._fetch_batch_in(region, ids) for region, ids in by_region.items()), return_exceptions=True
+        )
+        return _merged(list(by_region.values()), outcomes)
+
+    async def _fetch_batch_in(
+        self, region: str | None, secret_ids: Sequence[str]
+    ) -> Mapping[str, Secret | SecretCacheError]:
+        return await self._call(lambda client: _get_batch(client, secret_ids), None, region)
+
+
+def _is_of_closing(exc: BaseException) -> bool:
+    """Whether an exception was raised while the coroutine was closed, from another context or by the collector."""
+    link: BaseException | None = exc
+    while link is not None and not isinstance(link, GeneratorExit):
+        link = link.__context__
+    return link is not None
 
 
 async def _ready(_client: Any) -> bool:

@@ -62,6 +62,17 @@ async def test_several_are_loaded_in_the_order_of_the_requests(cache: SecretCach
     assert len(source.calls) == 3
 
 
+async def test_a_source_is_told_that_a_fetch_is_a_refresh(cache: SecretCache, source: InMemorySource) -> None:
+    """A read and a prefetch aren't one; the version that is asked for is the same."""
+    await cache.prefetch(NAME)
+    await cache.get_secret(NAME, version_stage="AWSCURRENT", version_id=(await cache.get(NAME)).version_id)
+    await cache.refresh(NAME)
+    await cache.refresh(NAME, version_id=(await cache.get(NAME)).version_id)
+
+    assert [call.is_refresh for call in source.calls] == [False, False, True, True]
+    assert [call.version_id is None for call in source.calls] == [True, False, True, False]
+
+
 async def test_a_refresh_fetches_what_is_fresh(cache: SecretCache, source: InMemorySource) -> None:
     """And replaces it; what it returns is what is stored."""
     loader, request = observe.loader(cache), SecretRequest(NAME)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from asecretcache import (
+    AgentSource,
     CacheStats,
     ConfigurationError,
     DirectSource,
@@ -300,6 +301,7 @@ def test_a_ttl_that_is_no_number_is_told_as_text(monkeypatch: pytest.MonkeyPatch
     [
         ("direct", DirectSource),
         (" Direct ", DirectSource),
+        ("agent", AgentSource),
         ("aioboto3", SecretsManagerSource),
         ("", SecretsManagerSource),
     ],
@@ -314,7 +316,7 @@ async def test_the_environment_sets_the_default_source(
     async def aclose(self: object) -> None:
         closed.append(type(self))
 
-    for source in (DirectSource, SecretsManagerSource):
+    for source in (AgentSource, DirectSource, SecretsManagerSource):
         monkeypatch.setattr(source, "aclose", aclose)
     monkeypatch.setenv("ASECRETCACHE_SOURCE", setting)
     monkeypatch.setenv("ASECRETCACHE_TTL", ttl)
@@ -328,7 +330,7 @@ async def test_a_bad_source_names_the_variable(monkeypatch: pytest.MonkeyPatch) 
     """The first use raises, and says what the variable may be."""
     monkeypatch.setenv("ASECRETCACHE_SOURCE", "boto")
     set_default_cache(None)
-    with pytest.raises(ConfigurationError, match="ASECRETCACHE_SOURCE must be direct or aioboto3, not 'boto'"):
+    with pytest.raises(ConfigurationError, match="ASECRETCACHE_SOURCE must be direct, agent or aioboto3, not 'boto'"):
         await get_secret("prod/api")
 
 

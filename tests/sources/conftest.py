@@ -8,10 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from asecretcache import DirectSource, SecretsManagerSource
+from agent_server import TOKEN
+from asecretcache import AgentSource, DirectSource, SecretsManagerSource
 from asecretcache._sources import loop_clients
 from asecretcache.testing import ManualClock
-from source_helpers import SourceClass
+from raw_server import RawServer
+from source_helpers import Served, SourceClass
+
+PLACES = [
+    (SecretsManagerSource, "aws_raw"),
+    (SecretsManagerSource, "tls_server"),
+    (DirectSource, "aws_raw"),
+    (DirectSource, "tls_server"),
+    (AgentSource, "agent_raw"),
+]
 
 
 @pytest.fixture(params=[SecretsManagerSource, DirectSource])
@@ -26,6 +36,23 @@ def source_class(any_source: SourceClass, caplog: pytest.LogCaptureFixture) -> I
     """Each of the sources; DirectSource must not use the SDK."""
     caplog.set_level(logging.INFO, "asecretcache")
     yield any_source
+    assert [record for record in caplog.get_records("call") if "uses the AWS SDK" in record.getMessage()] == []
+
+
+@pytest.fixture
+def agent_raw(bare_environment: pytest.MonkeyPatch, raw_server: RawServer) -> RawServer:
+    """A server over plain HTTP; the environment names its port as that of AWS's local provider, and a token."""
+    bare_environment.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(raw_server.server_address[1]))
+    bare_environment.setenv("AWS_TOKEN", TOKEN)
+    return raw_server
+
+
+@pytest.fixture(params=PLACES, ids=[f"{kind.__name__}-{server}" for kind, server in PLACES])
+def served(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
+    """Each of all sources with each server that it can fetch from; DirectSource must not use the SDK."""
+    caplog.set_level(logging.INFO, "asecretcache")
+    kind, server = request.param
+    yield Served(kind, request.getfixturevalue(server))
     assert [record for record in caplog.get_records("call") if "uses the AWS SDK" in record.getMessage()] == []
 
 

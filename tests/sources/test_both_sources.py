@@ -1,4 +1,4 @@
-"""What both sources fetch, and how they fail: against moto, and against a server with canned responses."""
+"""What the sources fetch, and how they fail: against moto, and against a server with canned responses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import agent_server
 from asecretcache import (
     BatchSource,
     CacheClosedError,
@@ -26,7 +27,7 @@ from asecretcache import (
 from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from moto_server import SESSION_TOKEN, MotoServer
 from raw_server import ARN, GOOD, RawServer, http
-from source_helpers import CANARY, NAME, SourceClass, bodies, fetch_error, fetch_value, refusal, shown_locals
+from source_helpers import CANARY, NAME, Served, SourceClass, bodies, fetch_error, fetch_value, refusal, shown_locals
 
 BAD_BASE64 = {field: value for field, value in GOOD.items() if field != "SecretString"} | {"SecretBinary": f"!{CANARY}"}
 
@@ -120,21 +121,21 @@ async def test_a_batch_is_a_list_of_ids_and_its_pages_are_followed(
     assert all(b"secretsmanager.BatchGetSecretValue" in request for request in aws_raw.requests)
 
 
-async def test_warm_makes_the_client_and_no_call(aws_raw: RawServer, source_class: SourceClass) -> None:
+async def test_warm_makes_the_client_and_no_call(served: Served) -> None:
     """After warm() no call has been made, and the first fetch works."""
-    source = source_class()
+    source = served.source_class()
 
     await source.warm()
     await source.warm()
 
-    assert aws_raw.requests == []
+    assert served.server.requests == []
     assert await fetch_value(source) == "the value"
     await source.aclose()
 
 
-async def test_after_aclose_a_source_refuses(source_class: SourceClass) -> None:
+async def test_after_aclose_a_source_refuses(served: Served) -> None:
     """A fetch or warm() after aclose() is a CacheClosedError; closing again does nothing."""
-    source = source_class()
+    source = served.source_class()
     await source.aclose()
     await source.aclose()
 
@@ -288,35 +289,50 @@ async def test_what_the_request_may_have_wrong_is_told(aws_raw: RawServer, sourc
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    "body",
     [
-        (b"", 200),
-        (f'{{"SecretString": "{CANARY}"'.encode(), 200),
-        (f"<html>{CANARY}</html>".encode(), 200),
-        ([CANARY], 200),
-        (CANARY, 200),
-        (None, 200),
-        (BAD_BASE64, 200),
-        (GOOD | {"SecretString": [CANARY]}, 200),
-        (b"[" * 100_000, 200),
-        (GOOD | {"SecretString": CANARY, "Name": "other"}, 200),
-        (GOOD | {"SecretString": CANARY, "CreatedDate": CANARY}, 200),
-        (f'{{"SecretString": "{CANARY}\xff"}}'.encode("latin-1"), 200),
-        (CANARY.encode(), 400),
-        ({"__type": CANARY, "message": CANARY}, 400),
-        ({"__type": 5, "message": CANARY}, 400),
-        ([CANARY], 400),
-        (f"{CANARY}\xff".encode("latin-1"), 400),
+        b"",
+        f'{{"SecretString": "{CANARY}"'.encode(),
+        f"<html>{CANARY}</html>".encode(),
+        [CANARY],
+        CANARY,
+        None,
+        BAD_BASE64,
+        GOOD | {"SecretString": [CANARY]},
+        b"[" * 100_000,
+        GOOD | {"SecretString": CANARY, "Name": "other"},
+        GOOD | {"SecretString": CANARY, "CreatedDate": CANARY},
+        f'{{"SecretString": "{CANARY}\xff"}}'.encode("latin-1"),
     ],
 )
-async def test_a_malformed_response_is_transient_and_shows_nothing(
-    aws_raw: RawServer, body: Any, status: int, source_class: SourceClass
-) -> None:
+async def test_a_malformed_response_is_transient_and_shows_nothing(served: Served, body: Any) -> None:
     """Nothing of the response is in the error, its chain or the package's frames."""
-    aws_raw.answer(body, status)
+    served.server.answer(body)
 
-    error = await fetch_error(source_class())
+    assert_shows_nothing(await fetch_error(served.source_class()))
 
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        CANARY.encode(),
+        {"__type": CANARY, "message": CANARY},
+        {"__type": 5, "message": CANARY},
+        [CANARY],
+        f"{CANARY}\xff".encode("latin-1"),
+    ],
+)
+async def test_a_malformed_refusal_is_transient_and_shows_nothing(
+    aws_raw: RawServer, body: Any, source_class: SourceClass
+) -> None:
+    """What isn't one of AWS's refusals is treated like another malformed response."""
+    aws_raw.answer(body, 400)
+
+    assert_shows_nothing(await fetch_error(source_class()))
+
+
+def assert_shows_nothing(error: SecretCacheError) -> None:
+    """The error is transient, and has nothing of the response."""
     assert type(error) is SecretUnavailableError
     assert error.__cause__ is error.__context__ is None
     assert CANARY not in str(error) + repr(error.args) + shown_locals(error)
@@ -349,29 +365,29 @@ async def test_an_endpoint_that_hangs_is_given_up(aws_raw: RawServer, source_cla
     assert len(aws_raw.requests) == 3
 
 
-async def test_a_cancelled_fetch_frees_its_slot_and_client(aws_raw: RawServer, source_class: SourceClass) -> None:
+async def test_a_cancelled_fetch_frees_its_slot_and_client(served: Served) -> None:
     """CancelledError passes through, and the next fetch gets slot and client."""
-    aws_raw.hang()
-    source = source_class(max_concurrency=1)
+    served.server.hang()
+    source = served.source_class(max_concurrency=1)
     task = asyncio.create_task(source.fetch(NAME))
-    await asyncio.to_thread(aws_raw.arrived.wait)
+    await asyncio.to_thread(served.server.arrived.wait)
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    aws_raw.let_go.set()
+    served.server.let_go.set()
     assert await fetch_value(source) == "the value"
     await source.aclose()
 
 
 @pytest.mark.parametrize("end", ["cancelled", "timed out"])
-async def test_a_fetch_that_is_ended_shows_no_keys(aws_raw: RawServer, source_class: SourceClass, end: str) -> None:
+async def test_a_fetch_that_is_ended_shows_no_keys(served: Served, end: str) -> None:
     """While a call runs, no token, key or signature is a visible local of the package's frames."""
-    aws_raw.hang()
-    source = source_class()
+    served.server.hang()
+    source = served.source_class()
     task = asyncio.create_task(source.fetch(NAME))
-    await asyncio.to_thread(aws_raw.arrived.wait)
+    await asyncio.to_thread(served.server.arrived.wait)
 
     raised: BaseException
     try:
@@ -382,10 +398,11 @@ async def test_a_fetch_that_is_ended_shows_no_keys(aws_raw: RawServer, source_cl
             await task
     except (asyncio.CancelledError, TimeoutError) as exc:
         raised = exc
-    aws_raw.let_go.set()
+    served.server.let_go.set()
     await source.aclose()
 
     shown = shown_locals(raised)
     assert SESSION_TOKEN not in shown
+    assert agent_server.TOKEN not in shown
     assert "Signature=" not in shown
     assert "fake-secret-key" not in shown

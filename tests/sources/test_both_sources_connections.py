@@ -27,7 +27,7 @@ from asecretcache import (
 )
 from moto_server import REGION, MotoServer
 from raw_server import GOOD, RawServer, http
-from source_helpers import LOOP_FACTORIES, SourceClass, fetch_error, fetch_value, refusal
+from source_helpers import LOOP_FACTORIES, Served, SourceClass, fetch_error, fetch_value, refusal
 
 # Attempts
 
@@ -142,56 +142,50 @@ async def test_a_refused_connection_is_unavailable(
     ],
     ids=["LF", "folded", "control", "identity", "until the end"],
 )
-async def test_lenient_http_is_understood(aws_raw: RawServer, source_class: SourceClass, head: bytes) -> None:
-    """AWS's servers are strict, but mocks may not be: both sources understand the same."""
+async def test_lenient_http_is_understood(served: Served, head: bytes) -> None:
+    """AWS's servers are strict, but mocks may not be: all sources understand the same."""
     body = json.dumps(GOOD).encode()
-    aws_raw.bytes = head.replace(b"{}", str(len(body)).encode()) + body
-    source = source_class()
+    served.server.bytes = head.replace(b"{}", str(len(body)).encode()) + body
+    source = served.source_class()
 
     assert await fetch_value(source) == "the value"
     await source.aclose()
 
 
-@pytest.mark.parametrize("server", ["aws_raw", "tls_server"])
 @pytest.mark.parametrize("factory", LOOP_FACTORIES)
 def test_an_idle_connection_that_died_is_replaced(
-    request: pytest.FixtureRequest,
-    source_class: SourceClass,
-    delays: list[float],
-    factory: Callable[[], asyncio.AbstractEventLoop],
-    server: str,
+    served: Served, delays: list[float], factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """The next fetch succeeds on a new connection, even if the loop had no iteration to notice."""
-    raw: RawServer = request.getfixturevalue(server)
-    source = source_class()
+    source = served.source_class()
     with asyncio.Runner(loop_factory=factory) as runner:
         for _ in range(3):
             assert runner.run(fetch_value(source)) == "the value"
-            raw.drop()
+            served.server.drop()
         runner.run(source.aclose())
 
-    assert raw.connections == 3
+    assert served.server.connections == 3
 
 
-async def test_connection_close_is_obeyed(aws_raw: RawServer, source_class: SourceClass) -> None:
+async def test_connection_close_is_obeyed(served: Served) -> None:
     """After a response with "Connection: close" there is a new connection."""
-    aws_raw.bytes = http(GOOD, 200, "Connection: close")
-    source = source_class()
+    served.server.bytes = http(GOOD, 200, "Connection: close")
+    source = served.source_class()
 
     assert await fetch_value(source) == await fetch_value(source) == "the value"
     await source.aclose()
 
-    assert aws_raw.connections == 2
+    assert served.server.connections == 2
 
 
-async def test_concurrent_calls_share_connections(aws_raw: RawServer, source_class: SourceClass) -> None:
+async def test_concurrent_calls_share_connections(served: Served) -> None:
     """There are no more connections than calls at the same time."""
-    source = source_class(max_concurrency=3)
+    source = served.source_class(max_concurrency=3)
     for _ in range(2):
         assert await asyncio.gather(*(fetch_value(source) for _ in range(9))) == ["the value"] * 9
     await source.aclose()
 
-    assert aws_raw.connections <= 3
+    assert served.server.connections <= 3
 
 
 # TLS

@@ -1,4 +1,4 @@
-"""Both sources with event loops that end, stand still, are run again or belong to other threads, and with forks."""
+"""All sources with event loops that end, stand still, are run again or belong to other threads, and with forks."""
 
 from __future__ import annotations
 
@@ -17,40 +17,33 @@ import pytest
 
 from asecretcache import SecretCacheError, SecretSource
 from asecretcache.testing import ManualClock
-from raw_server import RawServer
-from source_helpers import LOOP_FACTORIES, NAME, SourceClass, assert_quiet, fetch_value
+from source_helpers import LOOP_FACTORIES, NAME, Served, assert_quiet, fetch_value
 
 every_loop_factory = pytest.mark.parametrize("factory", LOOP_FACTORIES)
-every_server = pytest.mark.parametrize("server", ["aws_raw", "tls_server"])
 
 
 @pytest.mark.parametrize("step", [21.0, -1.0])
-async def test_an_idle_client_is_replaced(
-    aws_raw: RawServer, step: float, source_class: SourceClass, client_clock: ManualClock
-) -> None:
+async def test_an_idle_client_is_replaced(served: Served, step: float, client_clock: ManualClock) -> None:
     """After 20 s of wall clock without use, or after the clock was set back, there is a new connection."""
-    source = source_class()
+    source = served.source_class()
 
     await source.fetch(NAME)
     client_clock.advance(19)
     await source.fetch(NAME)
-    assert aws_raw.connections == 1
+    assert served.server.connections == 1
 
     client_clock.advance(step)
     await source.fetch(NAME)
-    assert aws_raw.connections == 2
+    assert served.server.connections == 2
     await source.aclose()
 
 
 @every_loop_factory
 def test_a_loop_per_invocation_is_quiet(
-    aws_raw: RawServer,
-    caplog: pytest.LogCaptureFixture,
-    factory: Callable[[], asyncio.AbstractEventLoop],
-    source_class: SourceClass,
+    caplog: pytest.LogCaptureFixture, factory: Callable[[], asyncio.AbstractEventLoop], served: Served
 ) -> None:
     """Each of several runs has a client, which ends with its loop."""
-    source = source_class()
+    source = served.source_class()
 
     def script() -> None:
         for _ in range(2):
@@ -58,32 +51,25 @@ def test_a_loop_per_invocation_is_quiet(
                 assert runner.run(fetch_value(source)) == "the value"
 
     assert_quiet(script, caplog)
-    assert aws_raw.connections == 2
+    assert served.server.connections == 2
 
 
 @every_loop_factory
-@every_server
 @pytest.mark.parametrize("then", ["drop", "new loop", "still open", "run again"])
 def test_a_loop_that_just_ends_is_quiet(
-    request: pytest.FixtureRequest,
-    caplog: pytest.LogCaptureFixture,
-    factory: Callable[[], asyncio.AbstractEventLoop],
-    server: str,
-    then: str,
-    source_class: SourceClass,
+    caplog: pytest.LogCaptureFixture, factory: Callable[[], asyncio.AbstractEventLoop], then: str, served: Served
 ) -> None:
     """A loop that is closed without shutdown_asyncgens, or never, leaves no warning, log or connection."""
-    raw: RawServer = request.getfixturevalue(server)
 
     def script() -> None:
-        source = source_class()
+        source = served.source_class()
         loop = factory()
         loop.run_until_complete(source.fetch(NAME))
         if then in {"drop", "new loop"}:
             loop.close()
         if then == "new loop":
             asyncio.run(fetch_value(source))
-            raw.wait_for_open(0)
+            served.server.wait_for_open(0)
         del source
         gc.collect()
         if then == "run again":
@@ -91,21 +77,15 @@ def test_a_loop_that_just_ends_is_quiet(
         loop.close()
 
     assert_quiet(script, caplog)
-    raw.wait_for_open(0)
+    served.server.wait_for_open(0)
 
 
 @every_loop_factory
-@every_server
 def test_a_loop_that_is_closed_during_a_fetch_is_quiet(
-    request: pytest.FixtureRequest,
-    caplog: pytest.LogCaptureFixture,
-    factory: Callable[[], asyncio.AbstractEventLoop],
-    server: str,
-    source_class: SourceClass,
+    caplog: pytest.LogCaptureFixture, factory: Callable[[], asyncio.AbstractEventLoop], served: Served
 ) -> None:
     """The next fetch on another loop closes the connection that waits for a response, without a warning or log."""
-    raw: RawServer = request.getfixturevalue(server)
-    raw.hang()
+    served.server.hang()
 
     async def attempt(source: SecretSource) -> None:
         # As the cache does: when the collector ends the coroutine, the SDK raises errors that the source maps.
@@ -113,49 +93,40 @@ def test_a_loop_that_is_closed_during_a_fetch_is_quiet(
             await source.fetch(NAME)
 
     def script() -> None:
-        source, loop = source_class(), factory()
+        source, loop = served.source_class(), factory()
         task: Any = loop.create_task(attempt(source))
-        loop.run_until_complete(asyncio.to_thread(raw.arrived.wait))
+        loop.run_until_complete(asyncio.to_thread(served.server.arrived.wait))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         task._log_destroy_pending = False  # asyncio's own message about a task that never ends
-        raw.let_go.set()
+        served.server.let_go.set()
         assert asyncio.run(fetch_value(source)) == "the value"
-        raw.wait_for_open(0)
+        served.server.wait_for_open(0)
 
     assert_quiet(script, caplog)
 
 
 @every_loop_factory
-@every_server
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 def test_connections_that_ended_while_no_loop_ran_are_not_used(
-    request: pytest.FixtureRequest,
-    client_clock: ManualClock,
-    factory: Callable[[], asyncio.AbstractEventLoop],
-    server: str,
-    reset: bool,
-    source_class: SourceClass,
+    client_clock: ManualClock, factory: Callable[[], asyncio.AbstractEventLoop], reset: bool, served: Served
 ) -> None:
     """Their end goes unnoticed between two runs, yet the first attempt after it succeeds."""
-    raw: RawServer = request.getfixturevalue(server)
-    source = source_class()
+    source = served.source_class()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(source.fetch(NAME))
         client_clock.advance(5)
-        raw.drop(reset=reset)
+        served.server.drop(reset=reset)
         runner.run(source.fetch(NAME))
         runner.run(source.aclose())
 
-    assert len(raw.requests) == raw.connections == 2
-    assert b"attempt=1" in raw.requests[-1]
+    assert len(served.server.requests) == served.server.connections == 2
+    assert b"attempt=2" not in served.server.requests[-1]
 
 
-def test_a_loop_that_runs_after_its_generators_ended_gets_a_client(
-    aws_raw: RawServer, source_class: SourceClass
-) -> None:
+def test_a_loop_that_runs_after_its_generators_ended_gets_a_client(served: Served) -> None:
     """shutdown_asyncgens closes the client, and the next fetch makes another."""
-    source, loop = source_class(), asyncio.new_event_loop()
+    source, loop = served.source_class(), asyncio.new_event_loop()
     loop.run_until_complete(source.fetch(NAME))
     loop.run_until_complete(loop.shutdown_asyncgens())
 
@@ -164,12 +135,12 @@ def test_a_loop_that_runs_after_its_generators_ended_gets_a_client(
         assert loop.run_until_complete(fetch_value(source)) == "the value"
     loop.run_until_complete(source.aclose())
     loop.close()
-    assert aws_raw.connections == 2
+    assert served.server.connections == 2
 
 
-def test_threads_with_a_loop_each_share_a_source(aws_raw: RawServer, source_class: SourceClass) -> None:
+def test_threads_with_a_loop_each_share_a_source(served: Served) -> None:
     """Each loop has connections of its own."""
-    source = source_class()
+    source = served.source_class()
     values: list[Any] = []
     threads = [threading.Thread(target=lambda: values.append(asyncio.run(fetch_value(source)))) for _ in range(4)]
     for thread in threads:
@@ -179,20 +150,16 @@ def test_threads_with_a_loop_each_share_a_source(aws_raw: RawServer, source_clas
     asyncio.run(source.aclose())
 
     assert values == ["the value"] * 4
-    assert aws_raw.connections == 4
+    assert served.server.connections == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("loop_of", ["asyncio", "uvloop"])
-@every_server
-def test_a_fork_leaves_the_parents_client_alone(
-    request: pytest.FixtureRequest, any_source: SourceClass, loop_of: str, server: str
-) -> None:
+def test_a_fork_leaves_the_parents_client_alone(served: Served, loop_of: str) -> None:
     """The child fetches with a client of its own, the parent's connection works on, and both are quiet."""
-    raw: RawServer = request.getfixturevalue(server)
     code = f"""
 import asyncio, gc, os, sys, {loop_of}
-from asecretcache import {any_source.__name__} as Source, SecretRequest
+from asecretcache import {served.source_class.__name__} as Source, SecretRequest
 source, loop = Source(), {loop_of}.new_event_loop()
 def fetch(loop):
     return loop.run_until_complete(source.fetch(SecretRequest("name")))
@@ -218,4 +185,4 @@ own.close()
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert raw.connections == 2
+    assert served.server.connections == 2

@@ -94,6 +94,24 @@ async def test_a_failed_fetch_names_its_secret(response: Any) -> None:
     assert str(error).startswith("secret 'name': ")
 
 
+async def test_a_fetch_that_is_closed_raises_nothing() -> None:
+    """As the collector closes that of a dead loop: what the SDK then raises, in another context, concerns nobody."""
+
+    class Raising(FakeClient):
+        async def get_secret_value(self, **arguments: Any) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("was created in a different Context")
+
+    source = source_over(Raising())
+    await source.warm()
+    coroutine = source.fetch(NAME)
+    coroutine.send(None)
+    coroutine.close()
+    await source.aclose()
+
+
 async def test_warm_opens_the_client_and_needs_no_slot() -> None:
     """Warming again does nothing, and while all slots are taken it doesn't wait."""
     client = FakeClient()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
+from typing import Any, Final
 
 from asecretcache._cli.doctor.context import Context
 from asecretcache._cli.doctor.report import Status
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.default import SOURCE, TTL, ttl_of
 from asecretcache._sources.direct.environment import resolve_settings
+
+_SOURCES: Final = {"direct": "DirectSource", "agent": "AgentSource", "aioboto3": "SecretsManagerSource"}
 
 
 async def check_source(context: Context) -> None:
@@ -19,7 +21,7 @@ async def check_source(context: Context) -> None:
     context.direct = _reason(context)
     is_direct = setting == "direct"
     facts: dict[str, Any] = {
-        "source": "DirectSource" if is_direct else "SecretsManagerSource",
+        "source": _SOURCES.get(setting, "SecretsManagerSource"),
         "direct_possible": context.direct is None,
         "direct_reason": context.direct,
         "ttl": os.environ.get(TTL) or None,
@@ -29,8 +31,12 @@ async def check_source(context: Context) -> None:
     except ConfigurationError as exc:
         report.add("source", Status.FAILED, str(exc), **facts)
         return
-    if setting not in {"", "direct", "aioboto3"}:
-        report.add("source", Status.FAILED, f"{SOURCE} can't be {setting!r}", "write direct or aioboto3", **facts)
+    if setting not in {"", *_SOURCES}:
+        remedy = "write direct, agent or aioboto3"
+        report.add("source", Status.FAILED, f"{SOURCE} can't be {setting!r}", remedy, **facts)
+    elif setting == "agent":
+        text = f"AgentSource, by {SOURCE}, which asks AWS's local provider; the checks below call AWS itself"
+        report.add("source", Status.OK, text, **facts)
     elif is_direct and context.direct is not None:
         remedy = f"change that, or unset {SOURCE}: a cold start is slower with the SDK"
         text = f"DirectSource, by {SOURCE}, but {context.direct}"

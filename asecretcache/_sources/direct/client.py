@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 import codecs
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 from asecretcache._sources.direct.connection_pool import ConnectionPool
 from asecretcache._sources.direct.credentials import ContainerCredentials, KeptCredentials, environment_credentials
-from asecretcache._sources.direct.dates import parse_date
 from asecretcache._sources.direct.environment import Settings
 from asecretcache._sources.direct.http_message import Request, Response
+from asecretcache._sources.direct.json_body import client_error, decode, decode_page, parse
 from asecretcache._sources.direct.sigv4 import Credentials, authorization_header
 from asecretcache._sources.direct.tls import TLSContextProvider
-from asecretcache._sources.exceptions import ClientError, ResponseParserError, TransportError
+from asecretcache._sources.exceptions import ClientError, TransportError
 from asecretcache._sources.retry_quota import ATTEMPTS, RetryQuota, attempt_timeouts, backoff
 from asecretcache._version import __version__
 
@@ -87,11 +85,11 @@ class DirectClient:
 
     async def get_secret_value(self, **arguments: str) -> dict[str, Any]:
         """Return the response in the SDK's form; the keyword arguments are AWS's."""
-        return _parse(await self._call("GetSecretValue", arguments), _decode)
+        return parse(await self._call("GetSecretValue", arguments), decode)
 
     async def batch_get_secret_value(self, **arguments: Any) -> dict[str, Any]:
         """Return one page of the response in the SDK's form; the keyword arguments are AWS's."""
-        return _parse(await self._call("BatchGetSecretValue", arguments), _decode_page)
+        return parse(await self._call("BatchGetSecretValue", arguments), decode_page)
 
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Response:
         call = _Call(operation, json.dumps(arguments).encode(), _random_uuid())
@@ -121,7 +119,7 @@ class DirectClient:
             response = await self._pool.send(request, connect_timeout=connect_timeout, read_timeout=read_timeout)
         except TransportError as exc:
             return exc
-        return response if response.status < 300 else _client_error(response, call.operation)
+        return response if response.status < 300 else client_error(response, call.operation)
 
     async def _credentials(self) -> Credentials:
         if self._container is not None:
@@ -184,65 +182,6 @@ class _Call(NamedTuple):
     operation: str
     body: bytes
     invocation_id: str
-
-
-def _client_error(response: Response, operation: str) -> ClientError:
-    """Return the error that botocore's parser of the JSON protocol makes of a response.
-
-    Raises:
-        ResponseParserError: the response isn't in that protocol; this error doesn't hold it.
-    """
-    document: Any = {}
-    with suppress(ValueError):
-        document = json.loads(response.body)
-    code = document.get("__type", str(response.status)) if isinstance(document, dict) else document
-    if code is not None and not isinstance(code, str):
-        del response, document, code  # A traceback may show locals.
-        raise ResponseParserError
-    # One of its forms is "aws.protocol#Code:http://...".
-    code = code and code.partition(":")[0].rpartition("#")[2]
-    return ClientError(
-        {
-            "Error": {"Code": code, "Message": document.get("message", document.get("Message", ""))},
-            "ResponseMetadata": {
-                "HTTPStatusCode": response.status,
-                "HTTPHeaders": response.headers,
-                "RequestId": response.headers.get("x-amzn-requestid"),
-            },
-        },
-        operation,
-    )
-
-
-def _parse(response: Response, decode: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return the decoded body of a response, or raise ResponseParserError, which doesn't hold it."""
-    with suppress(ValueError, TypeError, RecursionError):
-        return decode(json.loads(response.body))
-    del response  # A traceback may show locals.
-    raise ResponseParserError
-
-
-def _decode_page(document: Mapping[str, Any]) -> dict[str, Any]:
-    page = dict(document)
-    page["SecretValues"] = [_decode(value) for value in page.get("SecretValues") or ()]
-    return page
-
-
-def _decode(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with the SDK's types, except that the date stays a number until it is read."""
-    decoded = dict(record)
-    if decoded.get("SecretBinary") is not None:
-        decoded["SecretBinary"] = binascii.a2b_base64(decoded["SecretBinary"])
-    if decoded.get("VersionStages") is not None:
-        decoded["VersionStages"] = list(decoded["VersionStages"])
-    created = decoded.get("CreatedDate")
-    if isinstance(created, str):
-        # AWS sends numbers, but some stand-ins send text.
-        try:
-            decoded["CreatedDate"] = float(created)
-        except ValueError:
-            decoded["CreatedDate"] = parse_date(created)
-    return decoded
 
 
 def _random_uuid() -> str:

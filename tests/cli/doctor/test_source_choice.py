@@ -25,6 +25,11 @@ Doctor = Callable[..., tuple[int, dict[str, Any]]]
             "warning",
             "DirectSource, by ASECRETCACHE_SOURCE, but the AWS SDK is needed: AWS_USE_DUALSTACK_ENDPOINT is set",
         ),
+        (
+            {"ASECRETCACHE_SOURCE": "agent"},
+            "ok",
+            "AgentSource, by ASECRETCACHE_SOURCE, which asks AWS's local provider",
+        ),
         ({"ASECRETCACHE_SOURCE": "boto"}, "failed", "ASECRETCACHE_SOURCE can't be 'boto'"),
     ],
 )

@@ -1,0 +1,1 @@
+"""The source over AWS's local providers of secrets."""
