@@ -14,6 +14,7 @@ from asecretcache import CredentialsError, Secret, SecretAccessDeniedError, Secr
 from asecretcache._sources.client_source import ClientSource
 from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
+from source_helpers import RESPONSE, FakeClient
 
 OWN, OTHER = "eu-west-1", "us-east-2"
 
@@ -104,6 +105,17 @@ async def test_a_batch_of_which_all_regions_fail() -> None:
     with pytest.raises(SecretUnavailableError, match="down"):
         await source.fetch_batch([arn(OWN), arn(OTHER)])
     await source.aclose()
+
+
+async def test_a_client_of_the_users_is_asked_for_all_regions() -> None:
+    """Which region it calls is its maker's business."""
+    client = FakeClient({**RESPONSE, "ARN": arn(OTHER)})
+    source = SecretsManagerSource(client_factory=client)
+    assert source.region_name is None
+    assert (await source.fetch(SecretRequest(arn(OTHER)))).arn == arn(OTHER)
+    await source.aclose()
+
+    assert client.calls == [{"SecretId": arn(OTHER)}]
 
 
 @pytest.mark.parametrize("region", ["eu-west-1", "eu-central-1", "us-east-1", "ap-south-1"])
