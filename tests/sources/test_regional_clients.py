@@ -10,7 +10,15 @@ import pytest
 from aioboto3 import Session
 from aiobotocore.config import AioConfig
 
-from asecretcache import CredentialsError, Secret, SecretAccessDeniedError, SecretCacheError, SecretUnavailableError
+from asecretcache import (
+    CredentialsError,
+    Secret,
+    SecretAccessDeniedError,
+    SecretCacheError,
+    SecretRequest,
+    SecretsManagerSource,
+    SecretUnavailableError,
+)
 from asecretcache._sources.client_source import ClientSource
 from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
