@@ -25,7 +25,7 @@ VENV := .venv
 # Not the scripts in bin/: they name the folder that the environment was made in, and a checkout may be moved. -P keeps
 # the checkout off sys.path.
 RUN := $(VENV)/bin/python -P -m
-# A process for each core, each with its own servers.
+# Each process has its own servers; tests/conftest.py says how many there are.
 PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 

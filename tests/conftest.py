@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -32,6 +33,11 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def pytest_report_header() -> str:
     """Tell which package is tested; test_package.py fails unless it is the installed wheel."""
     return f"asecretcache {version('asecretcache')} from {asecretcache.__path__[0]}"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many processes again as there are cores: many tests wait, for processes, servers and time-outs."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:

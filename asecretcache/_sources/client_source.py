@@ -15,11 +15,12 @@ from asecretcache._process_events import before_snapshot
 from asecretcache._sources.error_mapping import explain, malformed_response, to_error
 from asecretcache._sources.log_redaction import redacted
 from asecretcache._sources.loop_clients import ClientFactory, Lease, LoopClient
-from asecretcache._sources.regional_clients import RegionalClients
+from asecretcache._sources.regional_clients import RegionalClients, RegionalFactory
 from asecretcache._sources.responses import to_batch, to_secret
 from asecretcache._sources.threads import in_thread
 
 T = TypeVar("T")
+_ARN_PARTS: Final = 7
 #: It takes some milliseconds, unless credentials come from somewhere that doesn't answer. INIT may take 10 s.
 PREPARE_SECONDS: Final = 2.0
 #: Uses a client of AWS; None stands for a malformed response.
@@ -167,10 +168,21 @@ def _merged(
 class ClientSource(LoopSource):
     """Fetches with clients that have the methods of the SDK's, singly and in batches."""
 
+    def __init__(self, factory: RegionalFactory, *, max_concurrency: int = 10) -> None:
+        super().__init__(factory, max_concurrency=max_concurrency)
+        self._regions = factory
+
     @property
     def region_name(self) -> str | None:
         """The region that is called for names; None if it isn't known."""
-        return self._factory.own_region()
+        return self._regions.own_region()
+
+    def _region_of(self, secret_id: str) -> str | None:
+        """Return the region that has to be called for a secret; None for the source's own."""
+        parts = secret_id.split(":")
+        if len(parts) != _ARN_PARTS or not parts[3] or self._regions.serves(parts[3]):
+            return None
+        return parts[3]
 
     async def fetch(self, request: SecretRequest) -> Secret:
         """Return the requested version of a secret, with one GetSecretValue.
@@ -178,9 +190,7 @@ class ClientSource(LoopSource):
         Raises:
             SecretCacheError: a subclass that says why the fetch failed.
         """
-        return await self._call(
-            lambda client: _get(client, request), request, self._clients.region_of(request.secret_id)
-        )
+        return await self._call(lambda client: _get(client, request), request, self._region_of(request.secret_id))
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
         """Return the current versions of up to 20 secrets, or their errors, with one BatchGetSecretValue.
@@ -193,7 +203,7 @@ class ClientSource(LoopSource):
         """
         by_region: dict[str | None, list[str]] = {}
         for secret_id in secret_ids:
-            by_region.setdefault(self._clients.region_of(secret_id), []).append(secret_id)
+            by_region.setdefault(self._region_of(secret_id), []).append(secret_id)
         if len(by_region) == 1:
             return await self._fetch_batch_in(*by_region.popitem())
         outcomes = await asyncio.gather(

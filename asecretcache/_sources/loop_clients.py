@@ -46,14 +46,6 @@ class ClientFactory(Protocol):
         """Do what clients of all loops need; return whether a client takes long to make and may serve any loop."""
         ...
 
-    def own_region(self) -> str | None:
-        """Return the region that is called by a client opened without one, as far as that is known without the SDK."""
-        ...
-
-    def serves(self, region: str) -> bool:
-        """Whether that is the region that a client opened without one calls, or no client can be told which to call."""
-        ...
-
     def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:
         """Return a context manager of a client that no other loop uses, for a region or for the source's own."""
         ...

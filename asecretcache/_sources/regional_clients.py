@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import Protocol
 
 from asecretcache._process_events import after_fork
 from asecretcache._sources.loop_clients import ClientFactory, LoopClients
 
-_ARN_PARTS = 7
+
+class RegionalFactory(ClientFactory, Protocol):
+    """Makes clients that can be told which region to call."""
+
+    def own_region(self) -> str | None:
+        """Return the region that is called by a client opened without one, as far as that is known without the SDK."""
+        ...
+
+    def serves(self, region: str) -> bool:
+        """Whether that is the region that a client opened without one calls, or no client can be told which to call."""
+        ...
 
 
 class RegionalClients:
@@ -20,7 +31,6 @@ class RegionalClients:
     """
 
     def __init__(self, factory: ClientFactory, max_concurrency: int) -> None:
-        self._factory = factory
         self._new_clients = partial(LoopClients, factory, max_concurrency)
         self.own = self._new_clients()
         self._others: dict[str, LoopClients] = {}
@@ -29,13 +39,6 @@ class RegionalClients:
 
     def _reset_lock(self) -> None:
         self._lock = threading.Lock()
-
-    def region_of(self, secret_id: str) -> str | None:
-        """Return the region that has to be called for a secret; None for the source's own."""
-        parts = secret_id.split(":")
-        if len(parts) != _ARN_PARTS or not parts[3] or self._factory.serves(parts[3]):
-            return None
-        return parts[3]
 
     def of(self, region: str | None) -> LoopClients:
         """Return the clients of a region.

@@ -93,13 +93,6 @@ class _ClientFactory:
         """Do nothing: what clients need was imported with the source."""
         return False
 
-    def own_region(self) -> None:
-        """Return None: the server decides which region it calls."""
-
-    def serves(self, region: str) -> bool:  # noqa: ARG002  # as ClientFactory has it
-        """Return True: the server decides which region it calls."""
-        return True
-
     def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  # as ClientFactory has it
         """Return a context manager of a new client."""
         return self._client(self.settings, self._tokens)
