@@ -347,6 +347,50 @@ async def test_the_end_of_observing(cache: SecretCache, source: InMemorySource) 
     assert observers[1].told == [*observers[0].told, ("ended", (OTHER, "fetched", True))]
 
 
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("method", ["call_started", "call_joined", "call_ended", "stale_served", "evicted"])
+async def test_an_observer_that_ends_its_observing(
+    source: InMemorySource, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, method: str, batch: bool
+) -> None:
+    """It may do that in any of its methods, and no caller notices."""
+    told = []
+
+    def end(_self: CacheObserver, *_: object) -> None:
+        told.append(method)
+        remove()
+
+    class Once(CacheObserver):
+        pass
+
+    monkeypatch.setattr(Once, method, end, raising=False)
+    options: dict[str, Any] = {"ttl": 10.0, "jitter": 0.0, "stale_while_revalidate": 100.0, "max_size": 2}
+    cache = SecretCache(source, clock=clock, batch=batch, **options)
+    remove = cache.observe(Once())
+    for _ in range(2):
+        assert await asyncio.gather(cache.get_secrets(NAME, OTHER), cache.get_secret(NAME))
+        clock.advance(20.0)
+        assert await cache.get_secrets(NAME, OTHER)
+        await cache.get("third")
+
+    assert told == [method]
+
+
+async def test_an_observer_that_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raises may be no Exception: the readers are woken all the same."""
+
+    def cancel(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    cache = SecretCache(InMemorySource({NAME: VALUE, OTHER: VALUE}), max_size=1)
+    observer = CacheObserver()
+    monkeypatch.setattr(observer, "evicted", cancel)
+    cache.observe(observer)
+    await cache.get(NAME)
+
+    async with asyncio.timeout(10):
+        assert await cache.get_secret(OTHER) == VALUE
+
+
 async def test_observing_twice_and_again(cache: SecretCache, caplog: pytest.LogCaptureFixture) -> None:
     """An observer that is added twice is told once; one that is added again may log an error again."""
 

@@ -73,5 +73,6 @@ class BatchFetchTask(FetchTask):
             for fetch in wanted:
                 FetchTask([fetch], self.context, self.timeout.remainder()).start()
         for fetch in wanted:
-            if self.context.task_started is not None:
-                self.context.task_started(fetch.task)
+            tell = self.context.task_started
+            if tell is not None:
+                tell(fetch.task)

@@ -291,9 +291,9 @@ class FetchTask:
         for fetch in fetches:
             if not fetch.is_done:
                 self.context.finish(fetch, None)
-        if self.context.task_ended is not None and not self.has_ended:
-            self.context.task_ended(self)
-        self.has_ended = True
+        tell, self.has_ended = None if self.has_ended else self.context.task_ended, True
+        if tell is not None:
+            tell(self)
 
     def _subject(self) -> str:
         count = len(self.fetches)

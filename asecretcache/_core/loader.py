@@ -195,8 +195,9 @@ class Loader:
                 return None
             self._counts["misses"] -= is_retry  # A read that was counted as a miss is a stale answer instead.
             self._counts["stale_served"] += 1
-        if self.observer is not None:
-            self.observer.stale_served(request, error)
+        observer = self.observer
+        if observer is not None:
+            observer.stale_served(request, error)
         if failure is None or not failure.blocks_retry(now):
             if expired is None:
                 self.single_flight.join_or_start(request, FetchReason.REVALIDATION)
@@ -248,8 +249,9 @@ class Loader:
         with self.lock:
             self._counts["misses"] -= 1  # As in _look_up.
             self._counts["stale_served"] += 1
-        if self.observer is not None:
-            self.observer.stale_served(request, error)
+        observer = self.observer
+        if observer is not None:
+            observer.stale_served(request, error)
         return stored
 
     def _store_result(self, fetch: Fetch) -> AfterStore | None:

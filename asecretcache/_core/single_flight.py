@@ -102,10 +102,11 @@ class SingleFlight:
                 fetch.names += (name,)
             if is_new:
                 FetchTask([fetch], self._context, FetchTimeout(*self._timing, now)).start()
-        if self.observer is not None:
+        observer = self.observer  # Read once: being told, it may end the observing, and so may another thread.
+        if observer is not None:
             if is_new:
-                self.observer.started(fetch.task)
-            self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+                observer.started(fetch.task)
+            observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
         return fetch
 
     def join_or_start_all(
@@ -122,11 +123,12 @@ class SingleFlight:
             for batch in into_batches([fetch for fetch, is_new in shared if is_new]):
                 kind = BatchFetchTask if len(batch) > 1 else FetchTask
                 kind(batch, self._context, FetchTimeout(*self._timing, now)).start()
-        if self.observer is not None:
+        observer = self.observer
+        if observer is not None:
             for task in dict.fromkeys(fetch.task for fetch, is_new in shared if is_new):
-                self.observer.started(task)
+                observer.started(task)
             for fetch, is_new in shared:
-                self.observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
+                observer.joined(fetch, reason, is_new=is_new, is_retry=is_retry)
         return [fetch for fetch, _ in shared]
 
     def try_join(self, fetch: Fetch, now: float) -> asyncio.Future[None] | None:
@@ -146,8 +148,9 @@ class SingleFlight:
             return None
         fetch.joins += 1
         fetch.counts_as_failure = True
-        if self.observer is not None:
-            self.observer.joined(fetch, FetchReason.READ, is_new=False, is_retry=False)
+        observer = self.observer
+        if observer is not None:
+            observer.joined(fetch, FetchReason.READ, is_new=False, is_retry=False)
         # As add_waiter has it: one call less.
         waiter: asyncio.Future[None] = asyncio.Future(loop=fetch.loop)
         fetch.waiters[waiter] = None
@@ -189,9 +192,13 @@ class SingleFlight:
                     after = self._store_result(fetch)
         except Exception as exc:  # noqa: BLE001 - a user's clock may raise; the waiters get the result all the same
             after = partial(_logger.warning, "a result could not be stored: the clock raised %s", type(exc).__name__)
-        if self.observer is not None:
-            self.observer.ended(fetch)
-        fetch.wake_waiters()
+        observer = self.observer
+        try:
+            if observer is not None:
+                observer.ended(fetch)
+        finally:
+            # Also where an observer of a user's raises what is no Exception.
+            fetch.wake_waiters()
         # Not under the lock: a log handler or a callback may take its time, or use the cache.
         if fetch.secret is not None and _logger.isEnabledFor(logging.INFO):
             _logger.info("secret %s was fetched from Secrets Manager", fetch.request.secret_id, extra=fetch.log_extra())
