@@ -108,7 +108,8 @@ class Observers(FetchObserver):
         # In the order in which they are told. By identity: they may not be hashable, or may all be equal.
         self._observers: tuple[CacheObserver, ...] = ()
         self._failed: set[int] = set()
-        self._calls: dict[FetchTask, tuple[SourceCall, list[SourceResult]]] = {}
+        # With those to whom its start was told.
+        self._calls: dict[FetchTask, tuple[SourceCall, list[SourceResult], tuple[CacheObserver, ...]]] = {}
 
     def add(self, observer: CacheObserver) -> Callable[[], None]:
         """Tell an observer from now on; return what ends that.
@@ -138,6 +139,11 @@ class Observers(FetchObserver):
     def _without(self, observer: CacheObserver) -> tuple[CacheObserver, ...]:
         return tuple(each for each in self._observers if each is not observer)
 
+    def _still(self, told: tuple[CacheObserver, ...]) -> tuple[CacheObserver, ...]:
+        """Return those of the observers that were told of a call's start who still observe."""
+        now = self._observers
+        return told if told is now else tuple(each for each in now if any(each is other for other in told))
+
     def started(self, task: FetchTask) -> None:
         """Make a call of a task."""
         fetches = task.fetches
@@ -149,8 +155,9 @@ class Observers(FetchObserver):
             fetches[0].reason.value,
             task.variables,
         )
-        self._calls[task] = call, []
-        for observer in self._observers:
+        observers = self._observers
+        self._calls[task] = call, [], observers
+        for observer in observers:
             try:
                 observer.call_started(call)
             except Exception as exc:  # noqa: BLE001 - an observer may raise anything
@@ -160,7 +167,7 @@ class Observers(FetchObserver):
         """Tell of a caller that waits for a call which runs already."""
         if is_new or (found := self._calls.get(fetch.task)) is None:
             return
-        for observer in self._observers:
+        for observer in self._still(found[2]):
             try:
                 observer.call_joined(found[0], fetch.request.reference, reason.value)
             except Exception as exc:  # noqa: BLE001 - as above
@@ -186,7 +193,7 @@ class Observers(FetchObserver):
         if found is None:
             return
         results, elapsed = tuple(found[1]), task.timeout.elapsed()
-        for observer in self._observers:
+        for observer in self._still(found[2]):
             try:
                 observer.call_ended(found[0], results, elapsed)
             except Exception as exc:  # noqa: BLE001 - as above

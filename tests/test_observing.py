@@ -347,6 +347,24 @@ async def test_the_end_of_observing(cache: SecretCache, source: InMemorySource) 
     assert observers[1].told == [*observers[0].told, ("ended", (OTHER, "fetched", True))]
 
 
+async def test_a_call_that_began_before(
+    cache: SecretCache, source: InMemorySource, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It isn't told to an observer that came later, also where another one knows of it."""
+    source.pause()
+    early = asyncio.create_task(cache.get(NAME))
+    await until(lambda: source.calls)
+    cache.observe(late := Recorder())
+    joining = asyncio.create_task(cache.get(NAME))
+    await until(lambda: recorder.told[-1][0] == "joined")
+    source.resume()
+    await asyncio.gather(early, joining)
+
+    assert [told[0] for told in recorder.told] == ["started", "joined", "ended"]
+    assert late.told == []
+    assert "AssertionError" not in caplog.text  # A Recorder asserts that it knows the call.
+
+
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("method", ["call_started", "call_joined", "call_ended", "stale_served", "evicted"])
 async def test_an_observer_that_ends_its_observing(
