@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from asecretcache._core.timeouts import current_fetch_timeout
+from asecretcache._core.timeouts import FetchTimeout, current_fetch_timeout
 from asecretcache._exceptions import ConfigurationError, CredentialsError, SecretCacheError, SecretUnavailableError
 from asecretcache._loops import is_loop_running, run_on_new_loop
 from asecretcache._models import Secret, SecretRequest
@@ -98,10 +98,16 @@ class LoopSource:
         timeout = current_fetch_timeout.get()
         if timeout is not None:
             timeout.pause()
-        async with loop_client.slots:
-            if timeout is not None:
-                timeout.resume()
+        try:
+            await loop_client.slots.acquire()
+        except asyncio.CancelledError:
+            _resume(timeout)  # The fetch may go on, with another source.
+            raise
+        try:
+            _resume(timeout)
             result = await self._use_client(loop_client, use, request)
+        finally:
+            loop_client.slots.release()
         self._had_response = True
         return result
 
@@ -140,6 +146,11 @@ class LoopSource:
             raise error from cause
         finally:
             del error, cause  # Break the reference cycle: the error's traceback holds this frame.
+
+
+def _resume(timeout: FetchTimeout | None) -> None:
+    if timeout is not None:
+        timeout.resume()
 
 
 def _merged(

@@ -79,7 +79,12 @@ class FallbackSource:
         """
 
         async def ask_second() -> Secret:
-            replicas = SecretRequest(self._replicas(request.secret_id), request.version_stage, request.version_id)
+            replicas = SecretRequest(
+                self._replicas(request.secret_id),
+                request.version_stage,
+                request.version_id,
+                is_refresh=request.is_refresh,
+            )
             secret: Secret = _named(await self._second.fetch(replicas), request.secret_id)
             return secret
 
@@ -87,13 +92,25 @@ class FallbackSource:
 
     async def _fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
         """Return the current versions of up to 20 secrets; see BatchSource."""
+        failed: list[str] = []
 
-        async def ask_second() -> Mapping[str, Secret | SecretCacheError]:
+        async def ask_first() -> Mapping[str, Secret | SecretCacheError]:
+            results: Mapping[str, Secret | SecretCacheError] = await self._first.fetch_batch(secret_ids)  # type: ignore[attr-defined]  # seen in __init__
+            failed.extend(secret_id for secret_id, result in results.items() if isinstance(result, _FAILURES))
+            return results
+
+        async def ask_second(secret_ids: Sequence[str] = secret_ids) -> Mapping[str, Secret | SecretCacheError]:
             by_replica = {self._replicas(secret_id): secret_id for secret_id in secret_ids}
             results = await self._second.fetch_batch(list(by_replica))  # type: ignore[attr-defined]  # seen in __init__
             return {by_replica[asked]: _named(result, by_replica[asked]) for asked, result in results.items()}
 
-        return await self._ask(lambda: self._first.fetch_batch(secret_ids), ask_second)  # type: ignore[attr-defined]  # seen in __init__
+        results = await self._ask(ask_first, ask_second)
+        if failed:
+            # Some of a batch alone, such as those whose ARNs are of another region, which is down.
+            with suppress(SecretCacheError):
+                others = await ask_second(failed)
+                results = {**results, **{key: each for key, each in others.items() if isinstance(each, Secret)}}
+        return results
 
     def prepare(self) -> None:
         """Prepare the first source, if it can be; see its own."""
@@ -149,6 +166,8 @@ class FallbackSource:
         if not self._stands_in:
             _logger.warning("the second source is asked from now on, since the first one fails: %s", error)
         self._stands_in = True
+        if time.monotonic() < self._retry_at:
+            return  # Another fetch, which ran at the same time, has failed just before.
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 

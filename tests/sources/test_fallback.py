@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from unittest import mock
@@ -132,6 +133,44 @@ async def test_while_it_stands_in_a_refusal_of_the_second_is_an_answer(
     assert await text(source, "only") == "first"
 
 
+async def test_fetches_that_fail_together(first: InMemorySource, second: InMemorySource, monotonic: mock.Mock) -> None:
+    """They are one failure: the first source is tried again as soon as after a single one."""
+    source = FallbackSource(first, second)
+    with first.outage():
+        assert await asyncio.gather(*[text(source) for _ in range(6)]) == ["second"] * 6
+    monotonic.return_value += 5.1
+    assert await text(source) == "first"
+
+
+async def test_a_refresh_is_one_for_the_second_too(first: InMemorySource, second: InMemorySource) -> None:
+    """A source with a cache of its own has to pass that."""
+    cache = SecretCache(FallbackSource(first, second))
+    with first.outage():
+        await cache.get(NAME)
+        await cache.refresh(NAME)
+
+    assert [call.is_refresh for call in second.calls] == [False, True]
+
+
+@pytest.mark.virtual_time
+async def test_a_wait_for_a_slot_that_is_given_up(second: InMemorySource) -> None:
+    """The time of the fetch runs on: the second source may hang as well."""
+
+    class Hanging:
+        async def get_secret_value(self, **_: str) -> None:
+            await asyncio.Event().wait()
+
+    first = SecretsManagerSource(client_factory=lambda: contextlib.nullcontext(Hanging()), max_concurrency=1)
+    cache = SecretCache(FallbackSource(first, second, timeout=1.0), fetch_timeout=10.0)
+    second.pause()
+    results = await cache.get_many(NAME, "other", return_exceptions=True)
+
+    assert [str(result) for result in results.values()] == [
+        f"the fetch of secret {name!r} took longer than 10 s" for name in (NAME, "other")
+    ]
+    await first.aclose()
+
+
 @pytest.mark.virtual_time
 async def test_a_first_source_that_hangs(first: InMemorySource, second: InMemorySource) -> None:
     """The second is asked in time for the fetch; another time-out isn't ours."""
@@ -170,6 +209,23 @@ async def test_batches(first: InMemorySource, second: InMemorySource, monotonic:
     assert not isinstance(FallbackSource(first, Single()), BatchSource)
     with pytest.raises(ConfigurationError, match="batch=True needs a source with"):
         SecretCache(FallbackSource(Single(), second), batch=True)
+
+
+@pytest.mark.parametrize("is_second_down", [False, True])
+async def test_a_batch_that_fails_in_part(first: InMemorySource, second: InMemorySource, is_second_down: bool) -> None:
+    """The second is asked for that part, such as the secrets of a region that is down; its refusals are no answers."""
+    second.rotate("only", "second")
+    cache = SecretCache(FallbackSource(first, second), batch=True)
+    down = SecretUnavailableError("down")
+    first.fail(down, NAME)
+    first.fail(down, "none")
+    if is_second_down:
+        second.fail_batches(down)
+    results = await cache.get_many(NAME, "only", "none", return_exceptions=True)
+
+    texts = [result.text if isinstance(result, Secret) else str(result) for result in results.values()]
+    assert texts == ["down" if is_second_down else "second", "first", "down"]
+    assert (first.calls, second.batches) == ([], [(NAME, "none")])
 
 
 async def test_closing_closes_both(first: InMemorySource, second: InMemorySource) -> None:
