@@ -21,6 +21,7 @@ from asecretcache._sources.direct.environment import resolve_settings
 from asecretcache._sources.loop_clients import Lease
 from asecretcache._sources.sdk.client_factory import SdkClientFactory
 from moto_server import REGION, MotoServer
+from raw_server import ARN, GOOD, RawServer
 from source_helpers import SourceClass
 
 OTHER = "us-east-2"
@@ -118,6 +119,18 @@ async def test_an_endpoint_is_still_the_endpoint(
         return
     async with SdkClientFactory(None, REGION, None, None).open(Lease(), OTHER) as client:
         assert client.meta.endpoint_url == f"https://secretsmanager.{OTHER}.amazonaws.com"
+
+
+async def test_a_region_that_is_unknown(
+    source_class: SourceClass, aws_environment: pytest.MonkeyPatch, raw_server: RawServer
+) -> None:
+    """It may be a new one: the SDK knows how to call it, also where the source's own region needs no SDK."""
+    arn = ARN.replace(REGION, "zz-north-1")
+    raw_server.answer(GOOD | {"ARN": arn})
+    aws_environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raw_server.url)
+    source = source_class()
+    assert (await source.fetch(SecretRequest(arn))).arn == arn
+    await source.aclose()
 
 
 async def test_a_cache_reads_replicas_of_several_regions(source_class: SourceClass, arns: dict[str, str]) -> None:

@@ -64,7 +64,8 @@ class SdkClientFactory:
         """Return the region that is called by a client opened without one; None if a profile may name it."""
         region: str | None = self._location["region_name"] or getattr(self._config, "region_name", None)
         if region is None and self._user_session is not None:
-            region = self._user_session.get_config_variable("region")
+            with suppress(Exception):  # Such as a profile that isn't there. Making the client tells it.
+                region = self._user_session.get_config_variable("region")
         return region or os.environ.get("AWS_DEFAULT_REGION")
 
     def serves(self, region: str) -> bool:
@@ -142,7 +143,8 @@ class SdkClientFactory:
         if self._loader is None:
             began, is_late = time.perf_counter(), is_in_invocation() and "aiobotocore.session" not in sys.modules
             # If this is cancelled, the thread goes on, and a later call finds its work done.
-            await in_thread(self.prepare)
+            # Not self.prepare: DirectSource's prepares the SDK only if the source's own region needs it.
+            await in_thread(SdkClientFactory.prepare, self)
             if is_late:
                 _logger.info(_LATE, (time.perf_counter() - began) * 1000)
         session = self._take_session() if self._user_session is None else self._user_session

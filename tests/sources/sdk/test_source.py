@@ -12,10 +12,11 @@ import aioboto3
 import boto3
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from botocore.config import Config
 
-from asecretcache import ConfigurationError, SecretsManagerSource
-from raw_server import RawServer
+from asecretcache import ConfigurationError, SecretRequest, SecretsManagerSource
+from raw_server import ARN, RawServer
 from source_helpers import NAME, FakeClient, fetch_value
 
 
@@ -100,6 +101,17 @@ async def test_a_profile_is_used(bare_environment: Any, raw_server: RawServer, t
     await source.aclose()
 
     assert b"AKIAPROFILE" in raw_server.requests[0]
+
+
+@pytest.mark.parametrize("secret_id", ["name", ARN])
+async def test_a_sessions_profile_that_is_missing(bare_environment: Any, secret_id: str) -> None:
+    """It is told, by whichever id a secret is asked for; and a FallbackSource that has the source isn't hindered."""
+    source = SecretsManagerSource(AioSession(profile="missing"))
+
+    with pytest.raises(ConfigurationError, match="the AWS profile or config file can't be used"):
+        await source.fetch(SecretRequest(secret_id))
+    assert source.region_name is None
+    await source.aclose()
 
 
 @pytest.mark.parametrize(
