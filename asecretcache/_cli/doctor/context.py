@@ -110,7 +110,11 @@ class Context:
                 return True
         return False
 
-    def client(self, service: str, *, is_signed: bool = True) -> Any:
+    def region_of(self, secret_id: str) -> str | None:
+        """Return the region in which the sources ask for a secret: the one that an ARN names, else the own one."""
+        return (secret_id.split(":")[3] if secret_id.startswith("arn:") else "") or self.region
+
+    def client(self, service: str, *, is_signed: bool = True, region: str | None = None) -> Any:
         """Return a context manager of a client of the SDK that makes one attempt and waits for 3 s at most."""
         from aiobotocore.config import AioConfig
         from botocore import UNSIGNED
@@ -118,7 +122,9 @@ class Context:
         signature = {} if is_signed else {"signature_version": UNSIGNED}
         config = AioConfig(connect_timeout=2.0, read_timeout=3.0, retries={"total_max_attempts": 1}, **signature)
         endpoint_url = self.options.endpoint_url if service == "secretsmanager" else None
-        return self.session.create_client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
+        return self.session.create_client(
+            service, region_name=region or self.region, endpoint_url=endpoint_url, config=config
+        )
 
 
 def explained(exc: BaseException) -> SecretCacheError:

@@ -75,8 +75,10 @@ def remedy_of(context: Context, error: errors.SecretCacheError, statements: list
         remedy = f"allow kms:Decrypt in the role's policy, by the statement below{unknown}, and in the key's own policy"
         return remedy + also
     if isinstance(error, errors.SecretNotFoundError) and not is_deleted(error):
+        secret_id = error.secret_id or ""
+        account = (secret_id.split(":")[4] if secret_id.startswith("arn:") else "") or context.account
         return (
-            f"check the name, and that the secret is in {context.region} and in account {context.account}; "
+            f"check the name, and that the secret is in {context.region_of(secret_id)} and in account {account}; "
             "aws secretsmanager list-secrets shows what is there"
         )
     return None

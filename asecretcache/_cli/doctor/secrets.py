@@ -134,7 +134,8 @@ async def _describe(context: Context, secret_id: str) -> dict[str, Any]:
     """Return what DescribeSecret tells; nothing if the role may not call it, which reading doesn't need."""
     try:
         with redacted():
-            async with asyncio.timeout(FETCH_SECONDS), context.client("secretsmanager") as client:
+            region = context.region_of(secret_id)
+            async with asyncio.timeout(FETCH_SECONDS), context.client("secretsmanager", region=region) as client:
                 response: dict[str, Any] = await client.describe_secret(SecretId=secret_id)
     except Exception as exc:  # noqa: BLE001  # whatever it is, the secret can be read without
         return {"unknown": explained(exc).code or type(exc).__name__}

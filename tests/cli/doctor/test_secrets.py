@@ -112,12 +112,15 @@ def test_a_secret_of_another_region(aws: pytest.MonkeyPatch, moto_server: MotoSe
 
 
 def test_an_arn_of_another_region(aws: pytest.MonkeyPatch, moto_server: MotoServer, doctor: Doctor) -> None:
-    """It is asked in the ARN's own region, whichever is configured."""
+    """It is asked in the ARN's own region, whichever is configured; so is what else is told of it."""
     arn = moto_server.create("prod/db", "x")
 
-    _, document = doctor(arn, "--region", "us-east-1")
+    _, document = doctor(arn, arn.replace("prod/db", "missing"), "--region", "us-east-1")
 
-    assert document["secrets"][0]["readable"]
+    found, missing = document["secrets"]
+    assert found["readable"]
+    assert found["rotation"] == {"enabled": False, "last": None, "next": None}
+    assert "the secret is in eu-west-1 and in account 123456789012" in missing["remedy"]
 
 
 def test_a_missing_permission(sts: pytest.MonkeyPatch, fault_server: FaultServer, doctor: Doctor) -> None:
