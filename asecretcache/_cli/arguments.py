@@ -17,9 +17,15 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 HelpFormatter: Final = argparse.RawDescriptionHelpFormatter
 
-_NAME_PATTERN: Final = r"[A-Za-z0-9/_+=.@-]+"
-_SECRET_ARN_PATTERN: Final = rf"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]*|\*):(\d{{12}}|\*|):secret:{_NAME_PATTERN}"
-_KEY_ARN_PATTERN: Final = r"arn:aws[a-z-]*:kms:([a-z0-9-]+|\*):(\d{12}|\*):key/([A-Za-z0-9-]+|\*)"
+# The names of secrets that AWS's services manage have an exclamation mark, such as rds!db-...:
+# https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html
+_NAME_PATTERN: Final = r"[A-Za-z0-9/_+=.@!-]+"
+_SECRET_ARN_PATTERN: Final = rf"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]*|\*):([0-9]{{12}}|\*|):secret:{_NAME_PATTERN}"
+_KEY_ARN_PATTERN: Final = r"arn:aws[a-z-]*:kms:([a-z0-9-]+|\*):([0-9]{12}|\*):key/([A-Za-z0-9-]+|\*)"
+
+
+#: With others, products and quotients of them would become infinite, which JSON hasn't, or 0.
+_LEAST, _MOST = 1e-15, 1e15
 
 
 def reference(text: str) -> SecretReference:
@@ -34,7 +40,7 @@ def reference(text: str) -> SecretReference:
             msg = f"{secret_id!r} isn't the ARN of a secret: write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
             raise argparse.ArgumentTypeError(msg)
     elif not re.fullmatch(_NAME_PATTERN, secret_id):
-        msg = f"{secret_id!r} can't be the name of a secret: write letters, digits and /_+=.@- only, such as prod/db"
+        msg = f"{secret_id!r} can't be the name of a secret: write letters, digits and /_+=.@-! only, such as prod/db"
         raise argparse.ArgumentTypeError(msg)
     return parsed
 
@@ -53,7 +59,8 @@ def endpoint_url(text: str) -> str:
         # Reading the port checks it.
         if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
             return text
-    raise argparse.ArgumentTypeError(f"{text!r} isn't the URL of an endpoint: write one such as https://HOST[:PORT]")
+    # Not the text, which may have a password.
+    raise argparse.ArgumentTypeError("that isn't the URL of an endpoint: write one such as https://HOST[:PORT]")
 
 
 def key_arn(text: str) -> str:
@@ -96,6 +103,6 @@ def _number(text: str, what: str, *, is_zero_allowed: bool) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if math.isfinite(number) and (number > 0 or (is_zero_allowed and number == 0)):
+    if _LEAST <= number <= _MOST or (is_zero_allowed and number == 0):
         return number
     raise argparse.ArgumentTypeError(f"{text!r} can't be used: write {what}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asecretcache._cli import cost_model as model
 from asecretcache._cli.main import main
@@ -104,6 +108,30 @@ def test_prices_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["function"]["memory"] == 256
 
 
+_OPTIONS = (
+    "--memory",
+    "--invocations",
+    "--ttl",
+    "--duration",
+    "--latency",
+    "--usd-per-10000-calls",
+    "--usd-per-gb-second",
+)
+_numbers = st.floats(1e-15, 1e15)
+
+
+@given(st.dictionaries(st.sampled_from([*_OPTIONS]), _numbers), st.none() | st.integers(1, 10**12 - 1))
+def test_numbers_of_any_size_give_numbers(given: dict[str, float], environments: int | None) -> None:
+    """The document has no infinity, which JSON hasn't, and a cache makes no more calls than no cache."""
+    options = [part for name, number in given.items() for part in (name, repr(number))]
+    options += [] if environments is None else ["--environments", str(environments)]
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        main(["cost", "--json", *options])
+
+    months = json.loads(output.getvalue(), parse_constant=pytest.fail)["months"]
+    assert months[1]["calls"] <= months[0]["calls"] * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "title", "over"),
     [
@@ -128,6 +156,7 @@ def test_the_table_states_its_assumptions(
     ("arguments", "message"),
     [
         (["--memory", "0"], "write a number above 0, such as 10 or 0.5"),
+        (["--invocations", "1e16"], "write a number above 0, such as 10 or 0.5"),
         (["--invocations", "nan"], "write a number above 0, such as 10 or 0.5"),
         (["--invocations", "many"], "write a number above 0, such as 10 or 0.5"),
         (["--latency", "-1"], "write a number of at least 0, such as 10 or 0.5"),

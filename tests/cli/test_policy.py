@@ -43,6 +43,11 @@ def policy(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
             "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:x",
             "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:x-??????",
         ),
+        ("rds!db-0a1b", "arn:aws:secretsmanager:*:*:secret:rds!db-0a1b-??????"),
+        (
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-0a1b-AbCdEf",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-0a1b-??????",
+        ),
         ("arn:aws:secretsmanager:::secret:x", "arn:aws:secretsmanager:*:*:secret:x-??????"),
         ("arn:aws:secretsmanager:*:*:secret:x", "arn:aws:secretsmanager:*:*:secret:x-??????"),
     ],
@@ -125,9 +130,10 @@ def test_a_suffix_that_may_be_a_word_is_told(capsys: pytest.CaptureFixture[str])
     ("arguments", "message"),
     [
         ([], "REFERENCE"),
-        (["prod/*"], "letters, digits and /_+=.@- only"),
+        (["prod/*"], "letters, digits and /_+=.@-! only"),
         (["a:b:c:d:e"], "name-or-arn:json-key:version-stage:version-id"),
         (["arn:aws:s3:::bucket:secret:x"], "write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"),
+        (["arn:aws:secretsmanager:eu-west-1:\u0661\u0662\u0663456789012:secret:x"], "isn't the ARN of a secret"),
         (["arn:aws:secretsmanager:eu-west-1"], "an ARN has six colons"),
         (["a", "--kms", "alias/mine"], "write arn:aws:kms:REGION:ACCOUNT:key/KEY-ID"),
     ],

@@ -105,6 +105,7 @@ def test_a_wrong_secret_id_is_wrong_usage(aws: pytest.MonkeyPatch, capsys: pytes
     [
         (["--region", "EU West"], "write one such as eu-west-1"),
         (["--endpoint-url", "localhost:4566"], "write one such as https://HOST[:PORT]"),
+        (["--endpoint-url", "ftp://user:hunter2@host"], "write one such as https://HOST[:PORT]"),
         (["--endpoint-url", "http://[x"], "write one such as https://HOST[:PORT]"),
         (["--endpoint-url", "http://x:port"], "write one such as https://HOST[:PORT]"),
         (["a:b:c:d:e"], "the syntax is"),
@@ -118,7 +119,9 @@ def test_wrong_arguments_say_what_to_write(
         main(["doctor", *arguments])
 
     assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert "hunter2" not in error
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
