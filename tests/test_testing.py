@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -282,6 +284,30 @@ async def test_a_secret_alone_is_denied(source: InMemorySource) -> None:
     assert isinstance(results["b"], Secret)
 
 
+@pytest.mark.parametrize("wrong", ["prod/db:password", "", 5])
+def test_what_fails_is_named_by_its_id(source: InMemorySource, wrong: Any) -> None:
+    """A reference with a JSON key would fail no fetch."""
+    with pytest.raises(ConfigurationError, match="secret id"), source.denied(wrong):
+        pytest.fail("it was taken")
+
+
+async def test_secrets_that_are_added_meanwhile() -> None:
+    """Another thread may do that while one looks for a secret, however often they take turns."""
+    source = InMemorySource({f"prod/{number}": "x" for number in range(100)})
+    adding = threading.Thread(target=lambda: [source.rotate(f"added/{number}", "x") for number in range(1000)])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        adding.start()
+        while adding.is_alive():
+            assert (await source.fetch(SecretRequest("prod/99"))).text == "x"
+            with pytest.raises(SecretNotFoundError):
+                await source.fetch(SecretRequest("missing"))
+    finally:
+        adding.join()
+        sys.setswitchinterval(interval)
+
+
 @pytest.mark.virtual_time
 async def test_a_slow_endpoint(source: InMemorySource) -> None:
     """A fetch takes as long as it is told, or until it times out."""
@@ -345,6 +371,9 @@ async def test_alternating_users_alternate(source: InMemorySource) -> None:
     with pytest.raises(RefusedError):
         credentials.check(**versions[0])
     assert repr(credentials) == "<RotatingCredentials 'prod/db' 3 accepted, 1 refused>"
+    for nobody in ("nobody", None):
+        with pytest.raises(RefusedError):
+            credentials.check(nobody, None)  # type: ignore[arg-type]  # as code does that was given no secret
 
 
 async def test_what_was_fetched_is_asserted(source: InMemorySource) -> None:

@@ -60,7 +60,8 @@ class RotatingCredentials:
         Raises:
             RefusedError: these aren't valid now.
         """
-        if self._passwords.get(username) != password:
+        # Not get: None would be right for a user that doesn't exist.
+        if username not in self._passwords or self._passwords[username] != password:
             self.refused += 1
             raise RefusedError(f"the service refuses this password of {username!r}")
         self.accepted[username] += 1

@@ -83,26 +83,29 @@ class InMemorySource:
             msg = f"the value of {name!r} must be a str, bytes, or a mapping that becomes JSON"
             raise ConfigurationError(f"{msg}, not {type(value).__name__}")
         content = _as_json(name, value) if isinstance(value, Mapping) else value
-        self._rotations[name] += 1
-        self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), content))
-        self._behind[name] = behind if len(self._versions[name]) > 1 else 0
-        return self._staged(name, is_behind=False)[0]
+        with self._lock:
+            self._rotations[name] += 1
+            self._versions.setdefault(name, []).append((self._rotations[name], datetime.now(UTC), content))
+            self._behind[name] = behind if len(self._versions[name]) > 1 else 0
+            return self._staged(name, is_behind=False)[0]
 
     def delete(self, name: str) -> None:
         """Remove a secret; asking for it raises SecretNotFoundError."""
-        del self._versions[name]
+        with self._lock:
+            del self._versions[name]
 
     def fail(self, error: SecretCacheError, secret_id: str | None = None, *, times: float = float("inf")) -> None:
-        """Raise this error from the next ``times`` fetches of one secret, or of all.
+        """Raise this error from the next ``times`` fetches of one secret, by this id, or of all.
 
         Raises:
-            ConfigurationError: it isn't one of this package's errors, which are all that a source raises.
+            ConfigurationError: it isn't one of this package's errors, which are all that a source raises; or the id is
+                none, such as a reference with a JSON key.
         """
         if not isinstance(error, SecretCacheError):
             name = error.__name__ if isinstance(error, type) else type(error).__name__
             msg = f"fail takes an error of this package, such as SecretUnavailableError('down'), not {name}"
             raise ConfigurationError(msg)
-        self._failures[secret_id] = error, times
+        self._failures[None if secret_id is None else SecretRequest(secret_id).secret_id] = error, times
 
     def fail_batches(self, error: SecretCacheError) -> None:
         """Refuse batches as a whole with this error, until recover() is called."""
@@ -177,7 +180,8 @@ class InMemorySource:
         """Return the version asked for; see SecretSource."""
         self.calls.append(request)
         await self._turn()
-        return self._find(request)
+        with self._lock:
+            return self._find(request)
 
     async def fetch_batch(self, secret_ids: Sequence[str]) -> Mapping[str, Secret | SecretCacheError]:
         """Return the current versions, or an error for each that has none; see BatchSource."""
@@ -188,7 +192,8 @@ class InMemorySource:
         outcomes: dict[str, Secret | SecretCacheError] = {}
         for secret_id in secret_ids:
             try:
-                outcomes[secret_id] = self._find(SecretRequest(secret_id))
+                with self._lock:
+                    outcomes[secret_id] = self._find(SecretRequest(secret_id))
             except SecretCacheError as exc:
                 outcomes[secret_id] = exc
         return outcomes
