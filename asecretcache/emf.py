@@ -15,8 +15,10 @@ import asyncio
 import functools
 import inspect
 import json
+import logging
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,6 +32,8 @@ from asecretcache._lambda.default import get_default_cache
 from asecretcache._observing import CacheObserver, SourceCall, SourceResult
 
 __all__ = ["CacheMetrics"]
+
+_logger: Final = logging.getLogger("asecretcache")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +83,9 @@ class CacheMetrics:
             raise ConfigurationError(f"cache must be a SecretCache, not {type(cache).__name__}")
         self._latencies = _Latencies()
         self._cache.observe(self._latencies)
+        self._lock = threading.Lock()
         self._written = self._cache.stats()
+        self._saved = self._written.calls_saved
         self._written_at = time.monotonic()
 
     def log_metrics(self, handler: F) -> F:
@@ -87,7 +93,9 @@ class CacheMetrics:
 
         With async_handler it goes below: ``@async_handler`` comes first.
         """
-        if inspect.iscoroutinefunction(handler):
+        # An object may have an async __call__.
+        call = None if isinstance(handler, type) or not callable(handler) else type(handler).__call__
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call):
 
             @functools.wraps(handler)
             async def invoke_async(*args: Any, **kwargs: Any) -> Any:
@@ -123,17 +131,23 @@ class CacheMetrics:
 
     def flush(self) -> None:
         """Write a line now, if there is something to count."""
-        stats = self._cache.stats()
-        counts = _counts(self._written, stats)
-        latencies = self._latencies.take()
-        self._written, self._written_at = stats, time.monotonic()
+        with self._lock:
+            stats, latencies = self._cache.stats(), self._latencies.take()
+            # A miss that waited at the last line may have turned out to be a stale answer.
+            highest = CacheStats(*map(max, stats, self._written))
+            counts = _counts(self._written, highest) | {"CallsSaved": stats.calls_saved - self._saved}
+            self._written, self._saved, self._written_at = highest, stats.calls_saved, time.monotonic()
         if (any(counts.values()) or latencies) and os.environ.get(_DISABLED, "").lower() not in {"1", "true"}:
             line = json.dumps(self._line(counts, latencies))
             print(line, file=sys.stdout if self._stream is None else self._stream, flush=True)
 
     def _flush_if_due(self) -> None:
         if time.monotonic() - self._written_at >= self._interval:
-            self.flush()
+            try:
+                self.flush()
+            except (OSError, ValueError) as exc:  # Such as a stdout that is closed.
+                # It must not take the place of the handler's result or error.
+                _logger.warning("the metrics could not be written: %s", type(exc).__name__)
 
     def _line(self, counts: dict[str, int], latencies: Sequence[float]) -> dict[str, object]:
         values: dict[str, object] = {f"SecretCache{name}": count for name, count in counts.items()}
@@ -171,7 +185,6 @@ def _counts(before: CacheStats, now: CacheStats) -> dict[str, int]:
         "StaleServed": now.stale_served - before.stale_served,
         "Calls": now.get_calls + now.batch_calls - before.get_calls - before.batch_calls,
         "Errors": now.errors - before.errors,
-        "CallsSaved": now.calls_saved - before.calls_saved,
     }
 
 

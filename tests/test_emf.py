@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
+import threading
 from typing import Any
 from unittest import mock
 
@@ -118,6 +120,56 @@ async def test_each_line_has_what_came_since_the_one_before(
     assert second == {"Hits": 0, "Misses": 0, "StaleServed": 1, "Calls": 1, "Errors": 1, "CallsSaved": 0}
 
 
+async def test_no_count_falls(source: InMemorySource, clock: ManualClock, stream: io.StringIO) -> None:
+    """A miss that waits while a line is written may turn out to be a stale answer."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0)
+    metrics = CacheMetrics(cache, stream=stream)
+    await cache.get(NAME)
+    clock.advance(20.0)
+    source.pause()
+    with source.outage():
+        reading = asyncio.create_task(cache.get(NAME))
+        await until(lambda: len(source.calls) == 2)
+        metrics.flush()
+        source.resume()
+        await reading
+    metrics.flush()
+    clock.advance(3600.0)
+    await cache.refresh(NAME)
+    cache.clear()
+    await cache.get(NAME)
+    metrics.flush()
+
+    told = [(line["SecretCacheMisses"], line["SecretCacheStaleServed"]) for line in lines(stream)]
+    assert told == [(2, 0), (0, 1), (0, 0)]
+    assert sum(line["SecretCacheMisses"] for line in lines(stream)) == cache.stats().misses
+    assert sum(line["SecretCacheCallsSaved"] for line in lines(stream)) == cache.stats().calls_saved
+
+
+def test_threads_that_write(cache: SecretCache, stream: io.StringIO) -> None:
+    """Whichever of them writes a line, what was counted is in one of them."""
+    metrics = CacheMetrics(cache, stream=stream)
+
+    async def read() -> None:
+        for _ in range(2000):
+            await cache.get_secret(NAME)
+            metrics.flush()
+
+    threads = [threading.Thread(target=asyncio.run, args=(read(),)) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    metrics.flush()
+
+    assert sum(line["SecretCacheHits"] for line in lines(stream)) == cache.stats().hits
+
+
 async def test_calls_of_batches_count(source: InMemorySource, stream: io.StringIO) -> None:
     """As those of single secrets do."""
     cache = SecretCache(source, batch=True)
@@ -177,6 +229,33 @@ def test_a_handler_that_is_not_async(cache: SecretCache, stream: io.StringIO) ->
     assert handler(NAME, None) == VALUE
     assert handler.__doc__ == "Handle it."
     assert len(lines(stream)) == 1
+
+
+async def test_a_handler_that_is_an_object(cache: SecretCache, stream: io.StringIO) -> None:
+    """With an async __call__: the line is written when it has ended."""
+
+    class Handler:
+        async def __call__(self, event: object, context: object) -> str:
+            return await cache.get_secret(NAME)
+
+    handler = CacheMetrics(cache, interval=0, stream=stream).log_metrics(Handler())
+
+    assert await handler({}, None) == VALUE
+    assert [line["SecretCacheCalls"] for line in lines(stream)] == [1]
+
+
+def test_a_stream_that_is_closed(cache: SecretCache, stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    """It costs the line, and not the handler's result."""
+    closed = io.StringIO()
+    closed.close()
+
+    @async_handler(cache=cache)
+    @CacheMetrics(cache, interval=0, stream=closed).log_metrics
+    async def handler(_event: object, _context: object) -> str:
+        return await get_secret(NAME)
+
+    assert handler({}, None) == VALUE
+    assert "the metrics could not be written: ValueError" in caplog.text
 
 
 @pytest.mark.virtual_time
