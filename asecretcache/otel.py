@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from asecretcache._cache import SecretCache
 from asecretcache._core.stats import CacheStats
@@ -49,7 +49,8 @@ def instrument(
     running call get a link to it. Names and attributes follow OpenTelemetry's conventions for the AWS SDK where it has
     one: https://opentelemetry.io/docs/specs/semconv/cloud-providers/aws-sdk/
 
-    The metrics are those of all caches of the process that are instrumented, added up.
+    The metrics are those of all caches of the process that are instrumented, added up. Instrumenting a cache again
+    changes nothing.
 
     Args:
         cache: the cache; the default one if it is left out.
@@ -66,11 +67,18 @@ def instrument(
     counts = _counts.get(meter_provider)
     if counts is None:
         counts = _counts[meter_provider] = _Counts(metrics.get_meter(_SCOPE, __version__, meter_provider))
-    remove = cache.observe(_Spans(trace.get_tracer(_SCOPE, __version__, tracer_provider), counts.durations))
+    # A cache that is instrumented again, such as by a module that is loaded anew, has its spans once.
+    of_cache = counts.spans.setdefault(cache, {})
+    spans = of_cache.get(tracer_provider)
+    if spans is None:
+        tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
+        spans = of_cache[tracer_provider] = _Spans(tracer, counts.durations)
+    remove = cache.observe(spans)
     counts.add(cache)
 
     def end() -> None:
         remove()
+        spans.forget()
         counts.remove(cache)
 
     return end
@@ -125,6 +133,10 @@ class _Spans(CacheObserver):
                 span.set_status(Status(StatusCode.ERROR, str(errors[0])))
         span.end()
 
+    def forget(self) -> None:
+        """Forget the spans of the calls that still run, whose end won't be told."""
+        self._spans.clear()
+
 
 class _Counts:
     """Observable counters over the ``stats()`` of caches, all together. They cost nothing until they are read.
@@ -140,13 +152,16 @@ class _Counts:
         # cache.
         self._caches: dict[int, tuple[ref[SecretCache], CacheStats, CacheStats]] = {}
         self._past = CacheStats()
+        self.spans: WeakKeyDictionary[SecretCache, dict[TracerProvider | None, _Spans]] = WeakKeyDictionary()
         count = meter.create_observable_counter
         count("asecretcache.reads", [self._reading(_reads)], "{read}", "Reads, by how they were answered.")
         count("asecretcache.calls", [self._reading(_calls)], "{call}", "Calls of the source, by API.")
         count("asecretcache.errors", [self._reading(_errors)], "{error}", "Secrets that could not be fetched.")
         count("asecretcache.evictions", [self._reading(_evictions)], "{value}", "Values dropped for want of room.")
         saved = "Calls that a client without a cache would have made besides."
-        meter.create_observable_up_down_counter("asecretcache.calls_saved", [self._reading(_saved)], "{call}", saved)
+        meter.create_observable_up_down_counter(
+            "asecretcache.calls_saved", [lambda _: [Observation(self._total().calls_saved)]], "{call}", saved
+        )
 
     def add(self, cache: SecretCache) -> None:
         """Count what a cache does from now on."""
@@ -174,7 +189,18 @@ class _Counts:
         return total
 
     def _reading(self, read: _Read) -> Callable[[CallbackOptions], list[Observation]]:
-        return lambda _: [Observation(count, labels) for count, labels in read(self._total())]
+        # A miss that waits may turn out to be a stale answer, and a counter may not fall.
+        highest: dict[str, int] = {}
+
+        def observe(_: CallbackOptions) -> list[Observation]:
+            observed = []
+            for count, labels in read(self._total()):
+                label = "".join(labels.values())
+                highest[label] = max(count, highest.get(label, 0))
+                observed.append(Observation(highest[label], labels))
+            return observed
+
+        return observe
 
 
 def _plus(total: CacheStats, before: CacheStats, now: CacheStats) -> CacheStats:
@@ -197,10 +223,6 @@ def _errors(stats: CacheStats) -> _Counted:
 
 def _evictions(stats: CacheStats) -> _Counted:
     return [(stats.evictions, {})]
-
-
-def _saved(stats: CacheStats) -> _Counted:
-    return [(stats.calls_saved, {})]
 
 
 #: By the provider of the meter; None stands for the process's own.

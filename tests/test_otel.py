@@ -292,6 +292,54 @@ async def test_calls_that_had_begun(cache: SecretCache, source: InMemorySource, 
     assert not telemetry.spans()
 
 
+async def test_a_cache_that_is_instrumented_twice(cache: SecretCache, telemetry: Telemetry) -> None:
+    """Its calls have one span each, and one duration."""
+    ends = [instrument(cache, **telemetry.providers) for _ in range(2)]
+    await cache.get(NAME)
+    assert (len(telemetry.spans()), telemetry.metrics()["rpc.client.call.duration", *RPC]) == (1, 1)
+    for end in ends:
+        end()
+    await cache.refresh(NAME)
+    assert len(telemetry.spans()) == 1
+
+
+async def test_a_call_that_outlives_the_instrumentation(
+    cache: SecretCache, source: InMemorySource, telemetry: Telemetry
+) -> None:
+    """It has no span any more, also where the cache is instrumented again meanwhile."""
+    cache.observe(CacheObserver())
+    end = instrument(cache, **telemetry.providers)
+    source.pause()
+    early = asyncio.create_task(cache.get(NAME))
+    await until(lambda: source.calls)
+    end()
+    instrument(cache, **telemetry.providers)
+    joining = asyncio.create_task(cache.get(NAME))
+    await asyncio.sleep(0)
+    source.resume()
+    await asyncio.gather(early, joining)
+
+    assert not telemetry.spans()
+
+
+async def test_no_counter_falls(source: InMemorySource, clock: ManualClock, telemetry: Telemetry) -> None:
+    """A miss that waits may turn out to be a stale answer."""
+    cache = SecretCache(source, clock=clock, ttl=10.0, jitter=0.0)
+    instrument(cache, **telemetry.providers)
+    await cache.get(NAME)
+    clock.advance(20.0)
+    source.pause()
+    with source.outage():
+        reading = asyncio.create_task(cache.get(NAME))
+        await until(lambda: len(source.calls) == 2)
+        misses = "asecretcache.reads", "asecretcache.outcome=miss"
+        assert telemetry.metrics()[misses] == 2
+        source.resume()
+        await reading
+    assert cache.stats().misses == 1
+    assert telemetry.metrics()[misses] == 2
+
+
 async def test_the_default_cache_and_a_closed_one(cache: SecretCache, telemetry: Telemetry) -> None:
     """Without a cache it is the default one, as for get_secret; a closed one is refused."""
     with use_secrets({NAME: VALUE}):
