@@ -291,6 +291,22 @@ def test_what_fails_is_named_by_its_id(source: InMemorySource, wrong: Any) -> No
         pytest.fail("it was taken")
 
 
+async def test_blocks_that_overlap(source: InMemorySource) -> None:
+    """Each ends what it began, in whichever order; a failure that was used up within one isn't there again."""
+    source.fail(SecretThrottledError("once"), "a", times=1)
+    outage, denied = source.outage(), source.denied("b")
+    outage.__enter__()
+    denied.__enter__()
+    with pytest.raises(SecretThrottledError):
+        await source.fetch(SecretRequest("a"))
+    outage.__exit__(None, None, None)
+    with pytest.raises(SecretAccessDeniedError):
+        await source.fetch(SecretRequest("b"))
+    denied.__exit__(None, None, None)
+
+    assert all(isinstance(each, Secret) for each in (await source.fetch_batch(["a", "b"])).values())
+
+
 async def test_secrets_that_are_added_meanwhile() -> None:
     """Another thread may do that while one looks for a secret, however often they take turns."""
     source = InMemorySource({f"prod/{number}": "x" for number in range(100)})

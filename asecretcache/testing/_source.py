@@ -200,14 +200,19 @@ class InMemorySource:
 
     @contextmanager
     def _failing(self, error: SecretCacheError, secret_id: str | None) -> Iterator[None]:
-        before = dict(self._failures), self._batch_failure
+        # What else has failed or is told meanwhile stays as it is.
+        before, batch_before = self._failures.get(secret_id), self._batch_failure
         self.fail(error, secret_id)
         if secret_id is None:
             self._batch_failure = error
         try:
             yield
         finally:
-            self._failures, self._batch_failure = before
+            self._failures.pop(secret_id, None)
+            if before is not None:
+                self._failures[secret_id] = before
+            if secret_id is None:
+                self._batch_failure = batch_before
 
     async def _turn(self) -> None:
         if self._delay:
