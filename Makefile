@@ -32,7 +32,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union test-sdk build bench replay soak mutants clean
+.PHONY: help test lint demo test-all test-union test-sdk build site bench replay soak mutants clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -74,6 +74,9 @@ build: $(VENV)/tools.stamp ## Build the sdist, and from it the wheel, into dist/
 	rm -rf dist
 	$(RUN) build --outdir dist
 
+site: $(VENV)/tools.stamp ## Build the documentation's site into build/site
+	$(RUN) zensical build --strict
+
 clean: ## Remove all that make has made
 	rm -rf .venv .venv-* build dist mutants .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find asecretcache tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
@@ -102,7 +105,7 @@ $(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
 	    --cov --cov-report= --cov-fail-under=0
 
 # --- The newest aiobotocore, or a chosen one: make test-sdk AIOBOTOCORE='==3.9.*'. aioboto3 pins another one, which pip
-# tells of as a conflict; docs/recipes.md has the ways around the pin.
+# tells of as a conflict; docs/hosts.md has the ways around the pin.
 
 # What meets the SDK: the sources, and what is promised of failures, of redaction and of handlers.
 SDK_TESTS := sources lambda_ cli end_to_end/test_awslambdaric.py end_to_end/test_faults.py end_to_end/test_redaction.py
