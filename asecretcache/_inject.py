@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from asecretcache._callables import is_async
 from asecretcache._core.loader import Loader
 from asecretcache._core.rotation import RefreshPolicy, Rotations, Secrets
 from asecretcache._core.selection import of_one_version, select_texts
@@ -112,9 +113,7 @@ def _examine(function: Callable[..., Any], injected: Mapping[str, object]) -> tu
     Raises:
         ConfigurationError: the function isn't ``async def``, or doesn't take one of them by keyword.
     """
-    # An object may have an async __call__.
-    call = None if isinstance(function, type) or not callable(function) else type(function).__call__
-    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
+    if not is_async(function):
         remedy = "(put inject below @classmethod and the like)"
         raise ConfigurationError(f"inject decorates `async def` functions, and {_name(function)} isn't one {remedy}")
     try:

@@ -7,11 +7,11 @@ Trailing parts are optional, and an empty part means the default. A name has no 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
+from asecretcache._callables import is_async
 from asecretcache._exceptions import ConfigurationError, SecretFormatError
 from asecretcache._models import SecretRequest
 
@@ -148,8 +148,8 @@ def _parse(text: str) -> SecretReference:
 
 def check_parser(parse: object) -> None:
     """Raise ConfigurationError unless ``parse`` is a plain function of a text."""
-    if not callable(parse) or inspect.iscoroutinefunction(parse):
-        kind = "a coroutine function" if callable(parse) else type(parse).__name__
+    if not callable(parse) or is_async(parse):
+        kind = "an async function" if callable(parse) else type(parse).__name__
         examples = "json.loads or a pydantic model's model_validate_json"
         raise ConfigurationError(f"parse must be a function of the secret's text, such as {examples}, not {kind}")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO, TypeVar
 
 from asecretcache._cache import SecretCache
+from asecretcache._callables import is_async
 from asecretcache._core.options import seconds
 from asecretcache._core.stats import CacheStats
 from asecretcache._exceptions import ConfigurationError
@@ -93,9 +93,7 @@ class CacheMetrics:
 
         With async_handler it goes below: ``@async_handler`` comes first.
         """
-        # An object may have an async __call__.
-        call = None if isinstance(handler, type) or not callable(handler) else type(handler).__call__
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call):
+        if is_async(handler):
 
             @functools.wraps(handler)
             async def invoke_async(*args: Any, **kwargs: Any) -> Any:

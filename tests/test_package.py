@@ -26,7 +26,7 @@ TESTS = CHECKOUT / "tests"
 # From the lowest up. A module imports from its own layer, without cycles, and from those below. The sources have layers
 # of their own, of which only the cache and the entry points know.
 CACHE_LAYERS = (
-    {"_exceptions", "_init_phase", "_loops", "_process_events", "_version"},
+    {"_callables", "_exceptions", "_init_phase", "_loops", "_process_events", "_version"},
     {"_models", "_references"},
     {"_core.entries", "_core.freshness", "_core.options", "_core.outcome", "_core.stats", "_core.timeouts"},
     {"_core.batch_fetch", "_core.changes", "_core.fetch", "_core.observer"},

@@ -151,8 +151,14 @@ def test_references_that_are_passed_as_one_list_are_refused(whole: Any) -> None:
         parse_several("get_many", [whole])
 
 
+class _AsyncCall:
+    async def __call__(self, text: str) -> str:
+        return text
+
+
 @pytest.mark.parametrize(
-    ("parse", "kind"), [(None, "NoneType"), ("int", "str"), (asyncio.sleep, "a coroutine function")]
+    ("parse", "kind"),
+    [(None, "NoneType"), ("int", "str"), (asyncio.sleep, "an async function"), (_AsyncCall(), "an async function")],
 )
 def test_a_parser_must_be_a_plain_function(parse: Any, kind: str) -> None:
     """The error names what was given, and two functions that would do."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
+from asecretcache._callables import is_async
 from asecretcache._core.fetch import FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._core.options import seconds
@@ -38,7 +38,7 @@ class RefreshPolicy(NamedTuple):
         kinds = refresh_on if isinstance(refresh_on, tuple) else (refresh_on,)
         are_types = bool(kinds) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
         is_function = callable(refresh_on) and not isinstance(refresh_on, type)
-        if not are_types and (not is_function or inspect.iscoroutinefunction(refresh_on)):
+        if not are_types and (not is_function or is_async(refresh_on)):
             msg = (
                 "refresh_on must be the exception, a tuple of exceptions, or a plain function of the exception that "
                 "returns a bool, by which the function refuses a secret"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 from asecretcache._cache import SecretCache
+from asecretcache._callables import is_async
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.default import use_cache
 from asecretcache._lambda.loop import invocations
@@ -58,8 +59,7 @@ def async_handler(function: Any = None, /, *, prefetch: Sequence[str] = (), cach
 
 
 def _decorate(references: list[str], cache: SecretCache | None, function: HandlerFunction[Any, Any, Any]) -> Any:
-    # An object whose class has an async __call__ may be a handler too.
-    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)):
+    if not is_async(function):
         name = getattr(function, "__qualname__", repr(function))
         if inspect.iscoroutinefunction(inspect.unwrap(function)):
             msg = f"async_handler must stand below the other decorators, directly above `async def {name}`: one of them"

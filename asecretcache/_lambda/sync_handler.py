@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from asecretcache._cache import SecretCache, live_caches
+from asecretcache._callables import is_async
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.deadline import Scope, time_to_answer
@@ -84,7 +85,7 @@ def _check(function: Any) -> None:
     if not callable(function) or isinstance(function, type):
         msg = f"sync_handler decorates a function or an object that can be called, such as Mangum(app), not {name}"
         raise ConfigurationError(msg)
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if is_async(function):
         raise ConfigurationError(
             f"sync_handler decorates synchronous handlers: use async_handler for `async def {name}`"
         )

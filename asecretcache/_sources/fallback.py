@@ -66,7 +66,7 @@ class FallbackSource:
         self._first, self._second = first, second
         self._timeout = seconds("timeout", timeout, remedy="give seconds above zero", zero=False)
         self._pause = _FIRST_PAUSE
-        self._retry_at = -math.inf
+        self._failed_at = self._retry_at = -math.inf
         self._stands_in = False
         if isinstance(first, BatchSource) and isinstance(second, BatchSource):
             self.fetch_batch = self._fetch_batch
@@ -136,9 +136,13 @@ class FallbackSource:
             await self._second.aclose()
 
     async def _ask(self, ask_first: Callable[[], Awaitable[T]], ask_second: Callable[[], Awaitable[T]]) -> T:
-        if time.monotonic() < self._retry_at:
+        began = time.monotonic()
+        if began < self._retry_at:
             with suppress(*_FAILURES):
                 return await ask_second()
+        elif self._stands_in:
+            # One fetch tries the first; those that come meanwhile ask the second.
+            self._retry_at = began + self._timeout
         error: SecretCacheError
         try:
             async with asyncio.timeout(self._timeout) as timeout:
@@ -152,7 +156,7 @@ class FallbackSource:
         else:
             self._note_success()
             return result
-        self._note_failure(error)
+        self._note_failure(error, began)
         try:
             return await ask_second()
         except SecretCacheError as exc:
@@ -162,13 +166,14 @@ class FallbackSource:
         finally:
             del error  # Break the reference cycle: the error's traceback holds this frame.
 
-    def _note_failure(self, error: SecretCacheError) -> None:
+    def _note_failure(self, error: SecretCacheError, began: float) -> None:
         if not self._stands_in:
             _logger.warning("the second source is asked from now on, since the first one fails: %s", error)
         self._stands_in = True
-        if time.monotonic() < self._retry_at:
+        if began <= self._failed_at:
             return  # Another fetch, which ran at the same time, has failed just before.
-        self._retry_at = time.monotonic() + self._pause
+        self._failed_at = time.monotonic()
+        self._retry_at = self._failed_at + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _note_success(self) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import traceback
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -551,6 +552,7 @@ async def test_the_oldest_schedule_is_forgotten(database: Database) -> None:
         ({"refresh_on": BaseException}, "refresh_on must be the exception"),
         ({"refresh_on": int}, "refresh_on must be the exception"),
         ({"refresh_on": asyncio.sleep}, "refresh_on must be the exception"),
+        ({"refresh_on": mock.AsyncMock()}, "refresh_on must be the exception"),
         ({"refresh_on": RefusedError("x")}, "refresh_on must be the exception"),
         ({"refresh_on": (RefusedError, 5)}, "refresh_on must be the exception"),
         ({"refresh_timeout": -1}, "refresh_timeout can't be -1: give seconds, or 0 for one refresh"),

@@ -142,6 +142,26 @@ async def test_fetches_that_fail_together(first: InMemorySource, second: InMemor
     assert await text(source) == "first"
 
 
+async def test_one_fetch_tries_the_first_again(
+    first: InMemorySource, second: InMemorySource, monotonic: mock.Mock
+) -> None:
+    """Those that come meanwhile don't wait for a source that may still hang."""
+    source = FallbackSource(first, second)
+    with first.outage():
+        await text(source)
+    monotonic.return_value += 5.1
+    first.pause()
+    before = len(first.calls)
+
+    probe = asyncio.create_task(text(source))
+    await asyncio.sleep(0)
+    assert [await text(source) for _ in range(5)] == ["second"] * 5
+    first.resume()
+    assert await probe == "first"
+    assert len(first.calls) == before + 1
+    assert await text(source) == "first"
+
+
 async def test_a_refresh_is_one_for_the_second_too(first: InMemorySource, second: InMemorySource) -> None:
     """A source with a cache of its own has to pass that."""
     cache = SecretCache(FallbackSource(first, second))
