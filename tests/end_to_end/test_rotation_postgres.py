@@ -124,7 +124,7 @@ async def test_a_pool_that_is_told_of_a_new_password(
     cache, _ = caches
     names: dict[str, Any] = {"asyncpg": asyncpg, "cache": cache, "dsn": dsn}
     await run_block("asyncpg", names)
-    await run_block("asyncpg, a pool that is told", names)
+    await run_block("asyncpg, a pool's old connections", names)
     async with names["pool"] as pool:
         before = {await pool.fetchval("SELECT pg_backend_pid()") for _ in range(3)}
         await rotation.rotate_single()
