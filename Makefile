@@ -32,7 +32,7 @@ PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
 
-.PHONY: help test lint demo test-all test-union test-sdk build site bench replay soak mutants clean
+.PHONY: help test lint demo test-all test-union test-sdk test-templates build site bench replay soak mutants clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -114,11 +114,17 @@ test-sdk: .venv-sdk/wheel.stamp ## Run the tests of what meets the SDK with the 
 	.venv-sdk/bin/python $(PIP) --upgrade 'aiobotocore$(AIOBOTOCORE)'
 	.venv-sdk/bin/python -P -m pytest $(PARALLEL) -o cache_dir=.venv-sdk/pytest_cache $(SDK_TESTS:%=tests/%)
 
+# --- The templates of deploy/, with the tools of those who deploy them; checkov's pins differ from the others'.
+
+test-templates: .venv-templates/templates.stamp .venv-checkov/checkov.stamp ## Check the templates of deploy/ with cfn-lint, SAM, checkov and hcl2
+	.venv-templates/bin/python -P -m pytest -q -c /dev/null -p no:cacheprovider --rootdir deploy deploy
+	.venv-checkov/bin/python -P -m checkov.main --config-file deploy/.checkov.yaml --directory deploy
+
 # --- Environments: made once, their tools installed when pyproject.toml changes, the wheel whenever a source does.
 
 .PRECIOUS: %/made.stamp %/tools.stamp %/wheel.stamp
 
-$(VENV)/made.stamp .venv-sdk/made.stamp:
+$(VENV)/made.stamp .venv-sdk/made.stamp .venv-templates/made.stamp .venv-checkov/made.stamp:
 	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(@D)" && "$$python" -m venv --clear $(@D)
 	@touch $@
 
@@ -135,6 +141,12 @@ $(VENV)/made.stamp .venv-sdk/made.stamp:
 	$*/bin/python $(PIP) --group dev
 	@$*/bin/python -P -m pip --disable-pip-version-check --no-input download --quiet --no-deps --dest $*/emulator \
 	    aws-sam-cli || echo "AWS's emulator can't be downloaded; its tests will be skipped."
+	@touch $@
+
+.venv-templates/templates.stamp .venv-checkov/checkov.stamp: %.stamp: pyproject.toml
+	@$(MAKE) --no-print-directory $(@D)/made.stamp
+	$(@D)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	$(@D)/bin/python $(PIP) --group $(@F:.stamp=)
 	@touch $@
 
 # What the demo needs and no more; it says what it does meanwhile.

@@ -1,6 +1,6 @@
 """A server that hears of a changed secret within seconds: a background task receives EventBridge's events from SQS.
 
-The stack of deploy/label-events.yaml has the queue, and the policy that the server's role needs. Run it with
+The stack of deploy/label-events/template.yaml has the queue, and the policy that the server's role needs. Run it with
 ``LABEL_EVENTS_QUEUE_URL=<the stack's output QueueUrl> python examples/label_events.py``, and end it with Ctrl-C.
 """
 
