@@ -1,17 +1,22 @@
 """A stand-in for AWS's local providers of secrets, in a thread or as a process; a pytest plugin.
 
 It answers as the Workload Credentials Provider does, by its source, or as the Parameters and Secrets Lambda extension
-does, by its documentation. ``python agent_server.py provider TOKEN`` serves one secret, and prints the port.
+does, by its documentation. ``python agent_server.py provider TOKEN`` serves one secret, and prints the port. In
+Lambda's environment ``extension`` and ``provider`` without a token are external extensions, as AWS's layers are.
 """
 
 from __future__ import annotations
 
 import base64
+import http.client
 import json
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -39,8 +44,10 @@ class AgentServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, kind: str = "provider", token: str = TOKEN, *, max_connections: int = 800) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, kind: str = "provider", token: str = TOKEN, *, port: int = 0, max_connections: int = 800
+    ) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.kind = kind
         self.token = token
         self.max_connections = max_connections
@@ -60,6 +67,10 @@ class AgentServer(ThreadingHTTPServer):
     def put(self, name: str, value: str | bytes) -> None:
         """Store a new version of a secret in AWS."""
         self._versions.setdefault(name, []).append(value)
+
+    def called(self, name: str) -> None:
+        """Note a call of AWS."""
+        self.calls.append(name)
 
     def respond(self, target: str, token: str | None) -> tuple[int, bytes]:
         """Return the status and body of a GET."""
@@ -93,7 +104,7 @@ class AgentServer(ThreadingHTTPServer):
         key = tuple(query.get(name) for name in (*_PARAMETERS[:3], "roleArn"))
         if key not in self._cache or query.get("refreshNow") == "true":
             name = query["secretId"]
-            self.calls.append(name)
+            self.called(name)
             versions = self._versions.get(name)
             if versions is None:
                 return _error(400, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
@@ -193,5 +204,50 @@ def main(kind: str, token: str) -> None:
         server.shutdown()
 
 
+class _Extension(AgentServer):
+    """Prints each call, into the function's log."""
+
+    def called(self, name: str) -> None:
+        super().called(name)
+        sys.stdout.write(f"AWS was called for {name}\n")
+        sys.stdout.flush()
+
+
+def run_extension(kind: str) -> None:
+    """Serve a secret as an external extension of Lambda, as AWS's layers do.
+
+    The Parameters and Secrets extension listens from the start, and isn't ready before the first invocation. The
+    provider's script starts it with the first invocation; here, only once the function was refused a connection, of
+    which the file REFUSED tells, so that it always is.
+    """
+
+    def start() -> AgentServer:
+        port = int(os.environ["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"])
+        server = _Extension(kind, os.environ["AWS_SESSION_TOKEN"], port=port)
+        server.put("prod/api", "the value")
+        server.unready = sys.maxsize if kind == "extension" else 0
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    server = start() if kind == "extension" else None
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    headers = {"Lambda-Extension-Name": kind, "Content-Type": "application/json"}
+    api.request("POST", "/2020-01-01/extension/register", '{"events": ["INVOKE"]}', headers)
+    registered = api.getresponse()
+    registered.read()
+    headers = {"Lambda-Extension-Identifier": registered.headers["Lambda-Extension-Identifier"]}
+    while True:
+        api.request("GET", "/2020-01-01/extension/event/next", headers=headers)
+        api.getresponse().read()
+        if server is None:
+            while not Path(os.environ["REFUSED"]).exists():
+                time.sleep(0.01)
+            server = start()
+        server.unready = 0
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+        run_extension(*sys.argv[1:])
+    else:
+        main(*sys.argv[1:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ def find_emulator(place: Path) -> Path | str:
         program.write_bytes(wheel.read(f"samcli/local/rapid/aws-lambda-rie-{machine}"))
     program.chmod(0o755)
     return program
+
+
+@pytest.fixture
+def with_opt() -> Callable[[str], tuple[str, ...]]:
+    """Returns the command by which a program runs with an /opt of its own, in which a script has put something."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("the emulator looks into /opt, and this machine gives no process an /opt of its own: unshare -m")
+
+    def command(script: str) -> tuple[str, ...]:
+        return (unshare, "-m", "sh", "-ec", f'mount -t tmpfs none /opt\n{script}\nexec "$0" "$@"')
+
+    return command
 
 
 class Emulator(AbstractContextManager["Emulator"]):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -71,19 +69,6 @@ def test_a_hung_endpoint_is_no_timeout(emulate: Callable[..., Emulator], way: st
         assert answer.get("errorType") == "SecretUnavailableError" or answer["statusCode"] == 500
 
     assert "Task timed out" not in emulator.log
-
-
-@pytest.fixture
-def with_opt() -> Callable[[str], tuple[str, ...]]:
-    """Returns the command by which a program runs with an /opt of its own, in which a script has put something."""
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("the emulator looks into /opt, and this machine gives no process an /opt of its own: unshare -m")
-
-    def command(script: str) -> tuple[str, ...]:
-        return (unshare, "-m", "sh", "-ec", f'mount -t tmpfs none /opt\n{script}\nexec "$0" "$@"')
-
-    return command
 
 
 EXTENSION = f"""#!{sys.executable} -I

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 from asecretcache._core.timeouts import current_fetch_timeout
 from asecretcache._exceptions import SecretUnavailableError
+from asecretcache._init_phase import is_lambda
 from asecretcache._models import SecretRequest
 from asecretcache._sources.agent.refusals import is_not_ready, to_exception
 from asecretcache._sources.agent.settings import AgentSettings
@@ -25,6 +27,9 @@ _PATH: Final = "/secretsmanager/get"
 _TOKEN_HEADER: Final = "X-Aws-Parameters-Secrets-Token"
 #: Seconds to make a connection; tests replace it.
 CONNECT_SECONDS = 2.0
+#: Seconds for which a refused connection is tried again in Lambda, until the provider has been reached. AWS's script
+#: for a layer starts it with the first invocation, and asks for retries (example-lambda-extension in its repository).
+STARTUP_SECONDS: Final = 2.0
 #: Of a fetch whose caller has set no time-out.
 _FETCH_SECONDS: Final = 10.0
 #: The part of a fetch's time after which the client gives up by itself, so that its error says why.
@@ -33,18 +38,30 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.2
 
 
+class Startup:
+    """Whether the provider may still be starting, which the clients of a source share."""
+
+    def __init__(self) -> None:
+        # Elsewhere it is a service, and the error should say at once that it doesn't run.
+        self.is_over = not is_lambda()
+
+
 class AgentClient:
     """A client of one loop, and a context manager of itself.
 
     Args:
         settings: the provider.
         tokens: reads the token.
+        startup: whether the provider may still be starting.
         clock: the wall clock, by which connections grow old.
     """
 
-    def __init__(self, settings: AgentSettings, tokens: TokenReader, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: AgentSettings, tokens: TokenReader, startup: Startup, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._settings = settings
         self._tokens = tokens
+        self._startup = startup
         self._pool = ConnectionPool(settings.origin, None, clock=clock)
 
     async def __aenter__(self) -> Self:
@@ -70,19 +87,25 @@ class AgentClient:
     async def get_secret_value(self, request: SecretRequest) -> dict[str, Any]:
         """Return the response in the SDK's form."""
         target, seconds = self._target(request), _seconds()
+        waited = 0.0
         for pause in _pauses(seconds):
-            response = await self._send(target, seconds)
-            if response.status == 200:
-                return parse(response, decode)
-            if not is_not_ready(response):
-                raise to_exception(response, self._settings)
+            has_time = waited + pause < min(STARTUP_SECONDS, seconds)
+            response = await self._send(target, seconds, may_be_refused=has_time and not self._startup.is_over)
+            if response is not None:
+                self._startup.is_over = True
+                if response.status == 200:
+                    return parse(response, decode)
+                if not is_not_ready(response):
+                    raise to_exception(response, self._settings)
             await asyncio.sleep(pause)
+            waited += pause
         raise SecretUnavailableError(
             f"{self._settings.subject} wasn't ready in {seconds:g} s: it serves secrets once Lambda's INIT is over, so "
             "don't fetch or prefetch in INIT with it"
         )
 
-    async def _send(self, target: str, seconds: float) -> Response:
+    async def _send(self, target: str, seconds: float, *, may_be_refused: bool) -> Response | None:
+        """Return the response; None if the connection was refused, which it may be."""
         subject = self._settings.subject
         request = self._request(target)
         try:
@@ -90,6 +113,8 @@ class AgentClient:
         except (ConnectTimeoutError, EndpointConnectionError) as exc:
             # asyncio replaces the text of the operating system.
             number = getattr(exc.__cause__, "errno", None)
+            if may_be_refused and number == errno.ECONNREFUSED:
+                return None
             reason = "no answer" if number is None else os.strerror(number)
             text = f"nothing can be reached as {subject} ({reason}): {self._settings.how_to_start}"
         except TransportError as exc:

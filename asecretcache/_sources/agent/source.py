@@ -79,7 +79,7 @@ class _ClientFactory:
         try:
             # At construction, not at the first fetch: an import during INIT delays no invocation. Not before: who uses
             # another source needs none of it.
-            from asecretcache._sources.agent.client import AgentClient
+            from asecretcache._sources.agent.client import AgentClient, Startup
         except ModuleNotFoundError as exc:
             raise ConfigurationError("AgentSource needs httptools: pip install asecretcache[direct]") from exc
         from asecretcache._sources.agent.settings import agent_settings
@@ -88,6 +88,7 @@ class _ClientFactory:
         self.settings = agent_settings(*arguments)
         self._client = AgentClient
         self._tokens = TokenReader()
+        self._startup = Startup()
 
     def prepare(self) -> bool:
         """Do nothing: what clients need was imported with the source."""
@@ -95,7 +96,7 @@ class _ClientFactory:
 
     def open(self, lease: Lease, region: str | None = None) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  # as ClientFactory has it
         """Return a context manager of a new client."""
-        return self._client(self.settings, self._tokens)
+        return self._client(self.settings, self._tokens, self._startup)
 
     async def connect(self, client: Any) -> None:
         """Open a connection for the first request."""

@@ -333,7 +333,56 @@ async def test_requests_wait_for_a_slot(agent_raw: RawServer) -> None:
     assert agent_raw.connections <= 3
 
 
-# The extension in INIT
+# In Lambda
+
+
+@pytest.fixture
+def in_lambda(bare_environment: pytest.MonkeyPatch) -> None:
+    """The environment of Lambda's runtime."""
+    bare_environment.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize("server", ["provider", "extension"])
+async def test_in_lambda_one_that_is_starting_is_waited_for(
+    agent_raw: RawServer, delays: list[float], in_lambda: None, server: Any
+) -> None:
+    """It may listen later than the function runs: a refused connection is tried again, for 2 s."""
+    agent_raw.stop_listening()
+
+    error = await fetch_error(AgentSource(server=server))
+
+    assert "(Connection refused)" in str(error)
+    assert delays[:4] == [0.05, 0.1, 0.2, 0.2]
+    assert sum(delays) == pytest.approx(client.STARTUP_SECONDS, abs=0.2)
+
+
+async def test_the_wait_for_one_that_is_starting_ends_before_the_fetch(
+    agent_raw: RawServer, delays: list[float], in_lambda: None
+) -> None:
+    """The error says that nothing listens, before the time is over."""
+    agent_raw.stop_listening()
+    current_fetch_timeout.set(FetchTimeout(0.5, time.time, time.monotonic))
+
+    error = await fetch_error(AgentSource())
+    current_fetch_timeout.set(None)
+
+    assert "(Connection refused)" in str(error)
+    assert 0 < sum(delays) < 0.45
+
+
+async def test_one_that_was_reached_before_is_not_waited_for(
+    agent_raw: RawServer, delays: list[float], in_lambda: None
+) -> None:
+    """Then it has ended, so that a stale value needn't wait."""
+    source = AgentSource()
+    await source.fetch(NAME)
+    agent_raw.stop_listening()
+    agent_raw.drop()
+
+    error = await fetch_error(source)
+
+    assert "(Connection refused)" in str(error)
+    assert delays == []
 
 
 async def test_an_extension_that_isnt_ready_is_asked_again(agent_raw: RawServer, delays: list[float]) -> None:
