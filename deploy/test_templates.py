@@ -84,6 +84,14 @@ def transformed(path: Path) -> dict[str, Any]:
     return result
 
 
+def linted(path: Path, *options: str) -> tuple[int, str]:
+    """Return the exit status and the findings of cfn-lint."""
+    lint = "from cfnlint.runner import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", lint, *options, "--", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return ended.returncode, ended.stdout
+
+
 def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -132,10 +140,16 @@ def test_cfn_lint_finds_nothing(path: Path, tmp_path: Path) -> None:
     for each in paths:
         # E1010 in the second: see sam-managed-instances.
         ignored = ["--ignore-checks", "E1010"] if each != path and name(path) == "sam-managed-instances" else []
-        lint = "from cfnlint.runner import main; raise SystemExit(main())"
-        command = [sys.executable, "-c", lint, *ignored, "--", str(each)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+        assert linted(each, *ignored) == (0, "")
+
+
+def test_cfn_lint_finds_nothing_in_the_recipe_for_sam(tmp_path: Path) -> None:
+    """The block of lean.md."""
+    page = (DEPLOY.parent / "docs" / "lean.md").read_text(encoding="utf-8")
+    template = tmp_path / "template.yaml"
+    template.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+
+    assert linted(template) == (0, "")
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name)

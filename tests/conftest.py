@@ -25,6 +25,7 @@ pytest_plugins = [
     "postgres",
     "redis_server",
     "runtime_emulator",
+    "lean_package",
 ]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

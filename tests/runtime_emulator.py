@@ -76,6 +76,7 @@ class Emulator(AbstractContextManager["Emulator"]):
         timeout: seconds that an invocation has.
         environ: variables of the function.
         prefix: a command that starts the emulator.
+        python_options: of the interpreter.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Emulator(AbstractContextManager["Emulator"]):
         timeout: int = 30,
         environ: Mapping[str, str] | None = None,
         prefix: tuple[str, ...] = (),
+        python_options: tuple[str, ...] = ("-P",),
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as invoked, socket.create_server(("127.0.0.1", 0)) as asked:
             port, api_port = invoked.getsockname()[1], asked.getsockname()[1]
@@ -94,7 +96,7 @@ class Emulator(AbstractContextManager["Emulator"]):
         self._url = f"http://127.0.0.1:{port}/{_PATH}"
         addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
         addresses += ["--runtime-api-address", f"127.0.0.1:{api_port}"]
-        command = [*prefix, str(program), *addresses, sys.executable, "-P", "-m", "awslambdaric", handler]
+        command = [*prefix, str(program), *addresses, sys.executable, *python_options, "-m", "awslambdaric", handler]
         variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_LAMBDA_")},
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),

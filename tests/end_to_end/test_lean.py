@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
 
+from lean_package import DISTRIBUTIONS, Workshop
 from moto_server import MotoServer
+from runtime_emulator import Emulator
 
-#: What is installed besides asecretcache; idna and typing_extensions are anyio's own.
-MODULES = ("asecretcache", "anyio", "httptools", "idna", "typing_extensions")
+#: How each recipe is run.
+RECIPES: dict[str, Callable[[Workshop], Path]] = {
+    "pip": lambda workshop: workshop.zipped("pip", "package.zip"),
+    "uv": lambda workshop: workshop.zipped("uv", "package.zip"),
+    "SAM": Workshop.built_by_sam,
+    "Container image": Workshop.built_by_docker,
+    "Lambda layer": lambda workshop: workshop.zipped("Lambda layer", "layer.zip") / "python",
+}
 
 HANDLER = """
 import asyncio
@@ -42,19 +52,6 @@ asyncio.run(SecretCache().get_secret("prod/db"))
 """
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A folder with these modules alone, as Lambda's package has them."""
-    for name in MODULES:
-        spec = importlib.util.find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
-        origin = Path(spec.origin)
-        origin = origin.parent if origin.name == "__init__.py" else origin
-        (tmp_path / origin.name).symlink_to(origin)
-    return tmp_path
-
-
 def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python without its site-packages."""
     command = [sys.executable, "-S", "-P", "-W", "error", *arguments]
@@ -63,37 +60,75 @@ def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_function_without_the_sdk(
-    package: Path, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch
+    lean_package: Path, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch
 ) -> None:
     """DirectSource, the test kit and metrics work; one call for each secret."""
     moto_server.create("prod/db", '{"user": "app"}')
     moto_server.create("prod/api", "key")
     aws_environment.setenv("ASECRETCACHE_SOURCE", "direct")
 
-    ended = run(package, "-c", HANDLER)
+    ended = run(lean_package, "-c", HANDLER)
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [line for line in ended.stdout.splitlines() if not line.startswith("{")] == ["app app", "other"]
     assert moto_server.calls() == 2
 
 
-def test_what_needs_the_sdk_says_so(package: Path, aws_environment: pytest.MonkeyPatch) -> None:
+def test_what_needs_the_sdk_says_so(lean_package: Path, aws_environment: pytest.MonkeyPatch) -> None:
     """The default source, or a configuration that DirectSource leaves to the SDK."""
-    ended = run(package, "-c", WITH_SDK)
+    ended = run(lean_package, "-c", WITH_SDK)
     assert "ConfigurationError: secret 'prod/db': the AWS SDK can't be imported: install aioboto3" in ended.stderr
 
     aws_environment.setenv("AWS_PROFILE", "mine")
     ended = run(
-        package,
+        lean_package,
         "-c",
         WITH_SDK.replace("SecretCache()", "SecretCache(DirectSource())").replace("import SecretCache", "import *"),
     )
     assert "the AWS SDK can't be imported: install aioboto3" in ended.stderr
 
 
-def test_the_command_line_without_the_sdk(package: Path, aws_environment: pytest.MonkeyPatch) -> None:
+def test_the_command_line_without_the_sdk(lean_package: Path, aws_environment: pytest.MonkeyPatch) -> None:
     """``policy`` needs none; ``doctor`` says what it could not check."""
-    assert '"secretsmanager:GetSecretValue"' in run(package, "-m", "asecretcache", "policy", "prod/db").stdout
-    ended = run(package, "-m", "asecretcache", "doctor", "prod/db")
+    assert '"secretsmanager:GetSecretValue"' in run(lean_package, "-m", "asecretcache", "policy", "prod/db").stdout
+    ended = run(lean_package, "-m", "asecretcache", "doctor", "prod/db")
     assert (ended.returncode, ended.stderr) == (1, "")
     assert "Traceback" not in ended.stdout
+
+
+def test_a_function_without_the_sdk_in_the_emulator(
+    lean_package: Path,
+    lambda_runtime: Path,
+    emulator_program: Path,
+    moto_server: MotoServer,
+    aws_environment: pytest.MonkeyPatch,
+) -> None:
+    """The package as it is deployed, with Lambda's runtime client and nothing else; one call, in INIT."""
+    moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
+    environ = {"ASECRETCACHE_SOURCE": "direct", "PYTHONPATH": f"{lean_package}{os.pathsep}{lambda_runtime}"}
+
+    with Emulator(
+        emulator_program, "app.lambda_handler", lean_package, environ=environ, python_options=("-S", "-P")
+    ) as emulator:
+        assert [emulator.invoke() for _ in range(2)] == [{"length": 7}] * 2
+
+    assert moto_server.calls() == 1
+    assert "prefetch failed" not in emulator.log
+
+
+# The recipes
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_packs_what_is_needed_with_its_bytecode(recipe: str, workshop: Workshop) -> None:
+    """Exactly these distributions. The bytecode is read whatever the files' times are."""
+    folder = RECIPES[recipe](workshop)
+
+    found = importlib.metadata.distributions(path=[str(folder)])
+    assert sorted(each.name for each in found) == DISTRIBUTIONS
+    assert (folder / "app.py").exists() == (recipe != "Lambda layer")
+    sources = list(folder.rglob("*.py"))
+    assert len(sources) > 100
+    for source in sources:
+        # The flags of a .pyc with the hash of its source that isn't checked: PEP 552.
+        assert Path(cache_from_source(str(source))).read_bytes()[4:8] == b"\x01\0\0\0"
