@@ -46,7 +46,7 @@ def blocks(language: str) -> list[object]:
 def commands(block: str) -> Iterator[list[str]]:
     """Split a block of shell commands into words, without comments and variables in front of a command."""
     for line in block.replace("\\\n", " ").splitlines():
-        for part in re.split(r" (?:&&|\|) ", line):
+        for part in re.split(r" (?:&&|\|) ", line.strip("()")):
             words = shlex.split(part, comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 del words[0]
