@@ -16,6 +16,9 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
+import asecretcache
+from asecretcache import SecretCache
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PYPROJECT["project"]["urls"]["Source"]
@@ -155,6 +158,28 @@ def test_a_pages_links_lead_somewhere(page: Path) -> None:
         elif path and not path.startswith(("https://", "http://", "mailto:")):
             assert (page.parent / path).exists(), target
             assert page.parent.name != "docs" or not path.startswith("../"), target
+
+
+def test_a_method_that_a_page_names_exists() -> None:
+    """Of `cache`, wherever it isn't another client's."""
+    others = {"get_secret_string", "refresh_secret_now"}
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"\bcache\.(\w+)\(", text)) - others
+
+    assert len(named) > 10
+    assert [name for name in named if not hasattr(SecretCache, name)] == []
+
+
+def test_the_texts_of_errors_are_those_that_the_questions_quote() -> None:
+    """People search for them."""
+    page = (CHECKOUT / "docs" / "faq.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "asecretcache").rglob("*.py"))
+    quoted = re.findall(r"^\*\*`(\w+Error)(?:: (?:\.\.\. )?([^`]+))?`", page, re.MULTILINE)
+
+    assert len(quoted) > 8
+    ours = [(kind, text) for kind, text in quoted if hasattr(asecretcache, kind)]
+    assert len(ours) > 6
+    assert [text for _, text in ours if text not in source] == []
 
 
 def test_the_projects_addresses_are_the_same_everywhere() -> None:
