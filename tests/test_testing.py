@@ -307,6 +307,15 @@ async def test_blocks_that_overlap(source: InMemorySource) -> None:
     assert all(isinstance(each, Secret) for each in (await source.fetch_batch(["a", "b"])).values())
 
 
+async def test_a_failure_from_before_a_block_is_back_after_it(source: InMemorySource) -> None:
+    """The block only stands in front of it."""
+    source.fail(SecretThrottledError("slow down"), "a")
+    with source.denied("a"), pytest.raises(SecretAccessDeniedError):
+        await source.fetch(SecretRequest("a"))
+    with pytest.raises(SecretThrottledError):
+        await source.fetch(SecretRequest("a"))
+
+
 async def test_secrets_that_are_added_meanwhile() -> None:
     """Another thread may do that while one looks for a secret, however often they take turns."""
     source = InMemorySource({f"prod/{number}": "x" for number in range(100)})

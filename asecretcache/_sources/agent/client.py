@@ -91,14 +91,13 @@ class AgentClient:
         for pause in _pauses(seconds):
             has_time = waited + pause < min(STARTUP_SECONDS, seconds)
             response = await self._send(target, seconds, may_be_refused=has_time and not self._startup.is_over)
-            if response is not None:
-                self._startup.is_over = True
-                if response.status == 200:
-                    return parse(response, decode)
-                if not is_not_ready(response):
-                    raise to_exception(response, self._settings)
-            await asyncio.sleep(pause)
-            waited += pause
+            if response is None or is_not_ready(response):
+                await asyncio.sleep(pause)
+                waited += pause
+            elif response.status == 200:
+                return parse(response, decode)
+            else:
+                raise to_exception(response, self._settings)
         raise SecretUnavailableError(
             f"{self._settings.subject} wasn't ready in {seconds:g} s: it serves secrets once Lambda's INIT is over, so "
             "don't fetch or prefetch in INIT with it"
@@ -109,7 +108,7 @@ class AgentClient:
         subject = self._settings.subject
         request = self._request(target)
         try:
-            return await self._pool.send(request, connect_timeout=CONNECT_SECONDS, read_timeout=seconds)
+            response = await self._pool.send(request, connect_timeout=CONNECT_SECONDS, read_timeout=seconds)
         except (ConnectTimeoutError, EndpointConnectionError) as exc:
             # asyncio replaces the text of the operating system.
             number = getattr(exc.__cause__, "errno", None)
@@ -119,6 +118,9 @@ class AgentClient:
             text = f"nothing can be reached as {subject} ({reason}): {self._settings.how_to_start}"
         except TransportError as exc:
             text = f"{subject} gave no response ({type(exc).__name__}): its log may say why"
+        else:
+            self._startup.is_over = True
+            return response
         raise SecretUnavailableError(text)
 
     def _target(self, request: SecretRequest) -> str:
