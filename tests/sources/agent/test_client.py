@@ -266,8 +266,10 @@ async def test_the_providers_own_codes_are_told(agent_raw: RawServer, code: str,
     ("server", "says"),
     [("provider", "start AWS's Workload Credentials Provider"), ("extension", "add the layer AWS-Parameters-and-")],
 )
-async def test_if_nothing_listens_the_error_says_what_to_start(agent_raw: RawServer, server: Any, says: str) -> None:
-    """It is transient, and there is one attempt."""
+async def test_if_nothing_listens_the_error_says_what_to_start(
+    agent_raw: RawServer, delays: list[float], server: Any, says: str
+) -> None:
+    """It is transient, and outside of Lambda there is one attempt."""
     agent_raw.stop_listening()
 
     error = await fetch_error(AgentSource(server=server))
@@ -275,6 +277,7 @@ async def test_if_nothing_listens_the_error_says_what_to_start(agent_raw: RawSer
     assert type(error) is SecretUnavailableError
     port = agent_raw.server_address[1]
     assert f"nothing can be reached as the {server} at 127.0.0.1:{port} (Connection refused): {says}" in str(error)
+    assert delays == []
     assert error.__cause__ is error.__context__ is None
 
 
