@@ -42,8 +42,7 @@ def make_wheel(name: str, folder: Path) -> Path:
     distribution = importlib.metadata.distribution(name)
     wheel = distribution.read_text("WHEEL")
     assert wheel is not None
-    parts = [re.findall(r"^Tag: (.*)$", wheel, re.MULTILINE)[0].split("-")]
-    tag = "-".join(parts[0])
+    tag = re.findall(r"^Tag: (.*)$", wheel, re.MULTILINE)[0]
     path = folder / f"{name.replace('-', '_')}-{distribution.version}-{tag}.whl"
     rows = io.StringIO()
     with zipfile.ZipFile(path, "w") as archive:
