@@ -12,7 +12,7 @@ from asecretcache._core.entries import Record
 from asecretcache._core.fetch import Fetch, FetchReason
 from asecretcache._core.loader import Loader
 from asecretcache._core.options import CacheOptions
-from asecretcache._core.rotation import RefreshOn, RefreshPolicy, Rotations
+from asecretcache._core.rotation import RefreshOn, RefreshPolicy, Rotations, taking_secret
 from asecretcache._core.selection import select, select_texts, text_of
 from asecretcache._core.stats import CacheStats
 from asecretcache._events import EventReport, apply_event
@@ -328,7 +328,7 @@ class SecretCache:
 
         Args:
             reference: as ``get`` takes it.
-            function: takes the Secret.
+            function: takes the Secret, and is ``async def`` or returns an awaitable.
             refresh_on: what the function raises when the secret is no longer valid: an exception, a tuple of them,
                 or a function of the exception that returns a bool.
             refresh_timeout: seconds to wait for a new version, at most until the invocation's deadline. It doesn't
@@ -340,11 +340,9 @@ class SecretCache:
         """
         request = parse_reference(reference).whole_request("call_with_secret")
         policy = RefreshPolicy.checked(refresh_on, refresh_timeout)
-        if not callable(function):
-            kind = type(function).__name__
-            raise ConfigurationError(f"function must be callable with the secret and return an awaitable, not {kind}")
+        call = taking_secret(function, request)
         secrets = {request: await self._loader.load(request)}
-        return await self._rotations.call(secrets, lambda found: function(found[request]), policy)
+        return await self._rotations.call(secrets, call, policy)
 
     @overload
     def inject(self, /, **references: str) -> Injected: ...

@@ -133,7 +133,7 @@ def _parse(text: str) -> SecretReference:
     parts = text.split(":")
     if parts[0] == "arn":
         if len(parts) < _ARN_PARTS:
-            msg = f"the secret reference {text!r} is an incomplete ARN: an ARN has six colons"
+            msg = f"the secret reference {text!r} is no ARN of a secret: that has six colons"
             raise ConfigurationError(msg, secret_id=text)
         parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
     if len(parts) > _MAX_PARTS:

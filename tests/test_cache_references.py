@@ -245,7 +245,7 @@ async def test_scalars_are_kept_beside_their_entry(
     assert await cache.get_json(password) == "hunter5"
     cache.clear()
     source.delete(JSON)
-    with pytest.raises(Exception, match="there is no secret"):
+    with pytest.raises(Exception, match="has no such secret"):
         await cache.get_secret(password)
 
 

@@ -38,7 +38,7 @@ async def test_it_is_a_source_that_counts(source: InMemorySource) -> None:
     """Calls and batches are listed in order, those that fail too, and its repr has their number."""
     assert isinstance(source, BatchSource)
     await source.fetch(SecretRequest("a"))
-    with pytest.raises(SecretNotFoundError, match="'c'"):
+    with pytest.raises(SecretNotFoundError, match="'c': this InMemorySource has no such secret or version"):
         await source.fetch(SecretRequest("c"))
 
     assert source.calls == [SecretRequest("a"), SecretRequest("c")]

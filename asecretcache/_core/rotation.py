@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -60,6 +61,26 @@ class RefreshPolicy(NamedTuple):
         if isinstance(self.refresh_on, type | tuple):
             return isinstance(error, self.refresh_on)
         return bool(self.refresh_on(error))
+
+
+def taking_secret(
+    function: Callable[[Secret], Awaitable[T]], request: SecretRequest
+) -> Callable[[Secrets], Awaitable[T]]:
+    """Return a function of one secret as ``Rotations.call`` calls it, or raise ConfigurationError.
+
+    Whether it is async shows only when it has returned: a lambda may return a coroutine.
+    """
+    rule = "function must be callable with the secret and return an awaitable"
+    if not callable(function):
+        raise ConfigurationError(f"{rule}, not {type(function).__name__}")
+
+    def call(secrets: Secrets) -> Awaitable[T]:
+        result = function(secrets[request])
+        if not inspect.isawaitable(result):
+            raise ConfigurationError(f"{rule}, and it returned {type(result).__name__}: wrap it in an `async def`")
+        return result
+
+    return call
 
 
 class _Schedule(NamedTuple):

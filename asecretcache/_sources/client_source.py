@@ -270,4 +270,9 @@ async def _get_batch(client: Any, secret_ids: Sequence[str]) -> dict[str, Secret
         # A token that comes a second time would repeat the same pages until the fetch's time is over.
         tokens.add(token)
         pages.responses.append(await client.batch_get_secret_value(**arguments, NextToken=token))
-    return to_batch(pages.responses, secret_ids)
+    results = to_batch(pages.responses, secret_ids)
+    region = getattr(getattr(client, "meta", None), "region_name", None)
+    for secret_id, result in (results or {}).items():
+        if isinstance(result, SecretCacheError):
+            explain(result, SecretRequest(secret_id), region)
+    return results

@@ -246,7 +246,7 @@ class InMemorySource:
                 for secret in self._staged(name, is_behind=is_behind):
                     if _is_asked(request, secret):
                         return secret
-        msg = f"there is no secret {request.secret_id!r}, or not the version asked for"
+        msg = f"secret {request.secret_id!r}: this InMemorySource has no such secret or version: give it to the test"
         raise SecretNotFoundError(msg, secret_id=request.secret_id, code="ResourceNotFoundException")
 
     def _arn(self, name: str) -> str:

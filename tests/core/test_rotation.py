@@ -540,6 +540,12 @@ async def test_the_oldest_schedule_is_forgotten(database: Database) -> None:
 # Arguments
 
 
+async def test_a_plain_function_is_told_to_be_wrapped(cache: SecretCache) -> None:
+    """What it returns can't be awaited; Python's own error names neither the rule nor the function's type."""
+    with pytest.raises(ConfigurationError, match="return an awaitable, and it returned int: wrap it in an `async def`"):
+        await cache.call_with_secret(NAME, lambda secret: len(secret.text), refresh_on=RefusedError)  # type: ignore[arg-type, return-value]  # the mistake
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -85,15 +85,21 @@ def test_what_needs_the_sdk_says_so(lean_package: Path, aws_environment: pytest.
         "-c",
         WITH_SDK.replace("SecretCache()", "SecretCache(DirectSource())").replace("import SecretCache", "import *"),
     )
-    assert "the AWS SDK can't be imported: install aioboto3" in ended.stderr
+    assert "AWS_PROFILE is set, so DirectSource needs the AWS SDK, which isn't installed" in ended.stderr
 
 
-def test_the_command_line_without_the_sdk(lean_package: Path, aws_environment: pytest.MonkeyPatch) -> None:
-    """``policy`` needs none; ``doctor`` says what it could not check."""
+def test_the_command_line_without_the_sdk(
+    lean_package: Path, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch
+) -> None:
+    """``policy`` needs none; ``doctor`` reads by DirectSource, if that is chosen, and says what it could not check."""
     assert '"secretsmanager:GetSecretValue"' in run(lean_package, "-m", "asecretcache", "policy", "prod/db").stdout
     ended = run(lean_package, "-m", "asecretcache", "doctor", "prod/db")
     assert (ended.returncode, ended.stderr) == (1, "")
     assert "Traceback" not in ended.stdout
+    moto_server.create("prod/db", "x")
+    aws_environment.setenv("ASECRETCACHE_SOURCE", "direct")
+    ended = run(lean_package, "-m", "asecretcache", "doctor", "prod/db")
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_function_without_the_sdk_in_the_emulator(

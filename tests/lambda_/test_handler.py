@@ -89,7 +89,7 @@ async def test_a_failing_handler_gives_its_cache_back(default: SecretCache) -> N
     async def handler(event: object, context: object) -> None:
         await get_secret(NAME)
 
-    with pytest.raises(Exception, match="there is no secret"):
+    with pytest.raises(Exception, match="has no such secret"):
         await handler.__wrapped__(None, None)
     assert get_default_cache() is default
 

@@ -100,6 +100,8 @@ async def test_not_found_names_the_region(source_class: SourceClass, arns: dict[
     for secret_id, region in (("missing", REGION), (arns[OTHER].replace("prod/db", "missing"), OTHER)):
         with pytest.raises(SecretNotFoundError, match=f"; {region} was asked"):
             await source.fetch(SecretRequest(secret_id))
+        results = await source.fetch_batch([secret_id])
+        assert str(results[secret_id]).endswith(f"; {region} was asked")
     await source.aclose()
 
 

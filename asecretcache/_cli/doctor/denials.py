@@ -76,9 +76,11 @@ def remedy_of(context: Context, error: errors.SecretCacheError, statements: list
         return remedy + also
     if isinstance(error, errors.SecretNotFoundError) and not is_deleted(error):
         secret_id = error.secret_id or ""
-        account = (secret_id.split(":")[4] if secret_id.startswith("arn:") else "") or context.account
+        known = secret_id.split(":")[4] if secret_id.startswith("arn:") else context.account
+        account = "the right account" if known in {"", "*"} else f"account {known}"
+        region = context.region_of(secret_id) or "the region that is asked"
         return (
-            f"check the name, and that the secret is in {context.region_of(secret_id)} and in account {account}; "
+            f"check the name, and that the secret is in {region} and in {account}; "
             "aws secretsmanager list-secrets shows what is there"
         )
     return None

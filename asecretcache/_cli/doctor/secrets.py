@@ -12,19 +12,22 @@ from asecretcache import _exceptions as errors
 from asecretcache._cli.doctor.context import Context, explained, milliseconds, timed
 from asecretcache._cli.doctor.denials import missing_statements, remedy_of
 from asecretcache._cli.doctor.report import Status
+from asecretcache._cli.doctor.source_choice import chosen_source
 from asecretcache._cli.statements import batch_statement
 from asecretcache._exceptions import SecretCacheError
 from asecretcache._models import Secret
 from asecretcache._references import SecretReference
-from asecretcache._sources.client_source import ClientSource
+from asecretcache._sources.agent.source import AgentSource
 from asecretcache._sources.direct.source import DirectSource
 from asecretcache._sources.log_redaction import redacted
+from asecretcache._sources.protocols import BatchSource, SecretSource
 from asecretcache._sources.sdk.source import SecretsManagerSource
 
 FETCH_SECONDS: Final = 8.0
 _CLOSE_SECONDS: Final = 2.0
 _MAX_BATCH: Final = 20
 _READS: Final = 2
+_NEEDS: Final = ("session", "region", "credentials", "answers")
 #: After one of these the other secrets would only take time, and fail in the same way.
 _HOPELESS: Final = (errors.SecretUnavailableError, errors.CredentialsError, errors.ConfigurationError)
 
@@ -36,13 +39,13 @@ async def check_secrets(context: Context) -> None:
         text = "none was named: give references, or set SECRET_ID"
         context.report.add("secrets", Status.SKIPPED, text)
         return
-    sources = _sources(context) if context.credentials and context.answers else {}
+    sources = _sources(context)
     try:
         is_hopeless = False
         for reference in references:
             facts = {"reference": reference.text, "readable": None}
             subject = f"{reference.text}: "
-            if context.lacks("secret", "region", "credentials", "answers", subject=subject, **facts):
+            if not sources and context.lacks("secret", *_NEEDS, subject=subject, **facts):
                 continue
             if is_hopeless:
                 text = f"{subject}not checked, because the one before it failed"
@@ -59,16 +62,23 @@ async def check_secrets(context: Context) -> None:
                     await source.aclose()
 
 
-def _sources(context: Context) -> dict[str, ClientSource]:
+def _sources(context: Context) -> dict[str, SecretSource]:
+    """Return the sources to read by; none if what the checks before need isn't there."""
+    if chosen_source() == "agent":
+        return {"AgentSource": AgentSource()}
     place: dict[str, Any] = {"region_name": context.options.region, "endpoint_url": context.options.endpoint_url}
-    sources: dict[str, ClientSource] = {"SecretsManagerSource": SecretsManagerSource(**place)}
+    if chosen_source() == "direct" and context.session is None and context.direct is None:
+        return {"DirectSource": DirectSource(**place)}  # A package without the SDK; it finds region and keys by itself.
+    if not (context.credentials and context.answers):
+        return {}
+    sources: dict[str, SecretSource] = {"SecretsManagerSource": SecretsManagerSource(**place)}
     if context.direct is None:
         sources["DirectSource"] = DirectSource(**place)
     return sources
 
 
 async def _check_secret(
-    context: Context, reference: SecretReference, sources: Mapping[str, ClientSource]
+    context: Context, reference: SecretReference, sources: Mapping[str, SecretSource]
 ) -> SecretCacheError | None:
     """Report one secret; return why it can't be read."""
     times: dict[str, list[float]] = {}
@@ -95,7 +105,7 @@ async def _check_secret(
     return None
 
 
-async def _fetch(source: ClientSource, reference: SecretReference) -> dict[str, Any] | SecretCacheError:
+async def _fetch(source: SecretSource, reference: SecretReference) -> dict[str, Any] | SecretCacheError:
     """Return what may be told of a secret, or why it can't be read."""
     try:
         async with asyncio.timeout(FETCH_SECONDS):
@@ -131,7 +141,11 @@ def _facts(secret: Secret, reference: SecretReference) -> dict[str, Any]:
 
 
 async def _describe(context: Context, secret_id: str) -> dict[str, Any]:
-    """Return what DescribeSecret tells; nothing if the role may not call it, which reading doesn't need."""
+    """Return what DescribeSecret tells, or why it can't be asked; reading doesn't need it."""
+    if context.session is None:
+        return {"unknown": "the AWS SDK isn't installed"}
+    if chosen_source() == "agent":
+        return {"unknown": "AWS isn't asked"}
     try:
         with redacted():
             region = context.region_of(secret_id)
@@ -177,9 +191,12 @@ async def _report_unreadable(
     context.report.add("secret", Status.FAILED, text, remedy_of(context, error, statements), **facts)
 
 
-async def _check_batch(context: Context, sources: Mapping[str, ClientSource]) -> None:
+async def _check_batch(context: Context, sources: Mapping[str, SecretSource]) -> None:
     """Report whether the secrets can be read by batches."""
-    source = sources["SecretsManagerSource"]
+    source = next(iter(sources.values()))
+    if not isinstance(source, BatchSource):
+        context.report.add("batch", Status.FAILED, "AgentSource makes no batches", "leave out batch=True")
+        return
     ids = list(dict.fromkeys(each.secret_id for each in context.options.references))
     unreadable: list[str] = []
     total = 0.0

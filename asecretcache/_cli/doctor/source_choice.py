@@ -15,9 +15,14 @@ from asecretcache._sources.direct.environment import resolve_settings
 _SOURCES: Final = {"direct": "DirectSource", "agent": "AgentSource", "aioboto3": "SecretsManagerSource"}
 
 
+def chosen_source() -> str:
+    """Return what ASECRETCACHE_SOURCE is set to, or ""."""
+    return os.environ.get(SOURCE, "").strip().lower()
+
+
 async def check_source(context: Context) -> None:
     """Report the source of the default cache, and why DirectSource isn't possible if it isn't."""
-    report, setting = context.report, os.environ.get(SOURCE, "").strip().lower()
+    report, setting = context.report, chosen_source()
     context.direct = _reason(context)
     is_direct = setting == "direct"
     facts: dict[str, Any] = {
@@ -35,7 +40,10 @@ async def check_source(context: Context) -> None:
         remedy = "write direct, agent or aioboto3"
         report.add("source", Status.FAILED, f"{SOURCE} can't be {setting!r}", remedy, **facts)
     elif setting == "agent":
-        text = f"AgentSource, by {SOURCE}, which asks AWS's local provider; the checks below call AWS itself"
+        text = (
+            f"AgentSource, by {SOURCE}: secrets are read from AWS's local provider alone; the checks above are of AWS "
+            "itself, which this process needn't reach"
+        )
         report.add("source", Status.OK, text, **facts)
     elif is_direct and context.direct is not None:
         remedy = f"change that, or unset {SOURCE}: a cold start is slower with the SDK"
@@ -55,4 +63,7 @@ def _reason(context: Context) -> str | None:
     if importlib.util.find_spec("httptools") is None:
         return "httptools isn't installed (pip install asecretcache[direct])"
     settings = resolve_settings(context.options.region, context.options.endpoint_url)
-    return f"the AWS SDK is needed: {settings}" if isinstance(settings, str) else None
+    if isinstance(settings, str):
+        return f"the AWS SDK is needed: {settings}"
+    context.region = context.region or settings.region  # Without the SDK no check before has found it.
+    return None

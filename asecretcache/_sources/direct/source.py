@@ -73,6 +73,7 @@ class _ClientFactory(SdkClientFactory):
             if before_snapshot.is_ahead:
                 self._kept.clear()  # A snapshot must hold none.
             return self._direct_client(settings, kept)
+        _require_sdk(settings)
         if not self._is_logged:
             self._is_logged = True
             _logger.info("DirectSource uses the AWS SDK: %s", settings)
@@ -113,3 +114,12 @@ class _ClientFactory(SdkClientFactory):
             client.abandon(abort=abort)
         else:
             super().abandon(client, abort=abort)
+
+
+def _require_sdk(reason: str) -> None:
+    """Raise ConfigurationError if the SDK is absent; its import couldn't say which setting is to change."""
+    import importlib.util  # Slow, and only needed where the SDK is.
+
+    if importlib.util.find_spec("aiobotocore") is None:
+        msg = f"{reason}, so DirectSource needs the AWS SDK, which isn't installed: change that, or install aioboto3"
+        raise ConfigurationError(msg)

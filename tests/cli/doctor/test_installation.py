@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cli_helpers import finding, statuses
+from moto_server import MotoServer
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -46,6 +47,37 @@ def test_an_sdk_that_can_not_be_imported(aws: pytest.MonkeyPatch, doctor: Doctor
     assert "install aioboto3" in finding(document, "installation")["remedy"]
     assert statuses(document)["region"] == statuses(document)["credentials"] == "skipped"
     assert finding(document, "region")["text"] == "not checked: the AWS SDK can't be used"
+
+
+def test_a_package_without_the_sdk_is_examined_by_its_source(
+    aws: pytest.MonkeyPatch, moto_server: MotoServer, doctor: Doctor
+) -> None:
+    """DirectSource needs none, so it decides whether the secrets can be read; what needs the SDK is skipped."""
+    moto_server.create("prod/db", "x")
+    aws.setitem(sys.modules, "aiobotocore", None)
+    aws.setenv("ASECRETCACHE_SOURCE", "direct")
+
+    status, document = doctor("prod/db", "prod/missing")
+
+    assert (status, finding(document, "installation")["status"]) == (1, "warning")
+    found, missing = document["secrets"]
+    assert (found["readable"], list(found["ms"])) == (True, ["DirectSource"])
+    assert "rotation unknown (DescribeSecret: the AWS SDK isn't installed" in found["text"]
+    assert "the secret is in eu-west-1 and in the right account" in missing["remedy"]
+    assert doctor("prod/db")[0] == 0
+
+
+def test_without_the_sdk_a_setting_that_needs_it_is_told(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:
+    """Then the secret can't be read, and the check of the source names the setting."""
+    aws.setitem(sys.modules, "aiobotocore", None)
+    aws.setenv("ASECRETCACHE_SOURCE", "direct")
+    aws.setenv("AWS_PROFILE", "mine")
+
+    status, document = doctor("prod/db")
+
+    assert status == 1
+    assert "AWS_PROFILE is set" in finding(document, "source")["text"]
+    assert document["secrets"][0]["text"] == "prod/db: not checked: the AWS SDK can't be used"
 
 
 def test_a_package_that_is_absent_is_told(aws: pytest.MonkeyPatch, doctor: Doctor) -> None:

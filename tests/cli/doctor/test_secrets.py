@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent_server import AgentServer
 from asecretcache._cli.doctor import secrets
 from cli_helpers import finding
 from fault_server import FaultServer
@@ -56,6 +57,24 @@ def test_the_kind_of_a_value_is_told(
     assert {name: len(times) for name, times in secret["ms"].items()} == {"SecretsManagerSource": 2, "DirectSource": 2}
     assert secret["rotation"] == {"enabled": False, "last": None, "next": None}
     assert moto_server.calls() == 4
+
+
+def test_with_a_local_provider_it_alone_is_asked(provider: AgentServer, no_names: None, doctor: Doctor) -> None:
+    """The process needs no credentials and no way to AWS; those checks fail, and the secret can be read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASECRETCACHE_SOURCE", "agent")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+        status, document = doctor("name")
+        refused, with_batch = doctor("name", "--batch")
+        patch.setenv("AWS_TOKEN", "another")
+        _, without_token = doctor("name")
+
+    assert (status, list(document["secrets"][0]["ms"])) == (0, ["AgentSource"])
+    assert "rotation unknown (DescribeSecret: AWS isn't asked" in document["secrets"][0]["text"]
+    assert finding(document, "credentials")["status"] == "failed"
+    assert (refused, finding(with_batch, "batch")["text"]) == (1, "AgentSource makes no batches")
+    assert "refused the token of AWS_TOKEN" in without_token["secrets"][0]["text"]
 
 
 def test_only_possible_sources_are_measured(aws: pytest.MonkeyPatch, moto_server: MotoServer, doctor: Doctor) -> None:

@@ -28,7 +28,7 @@ Doctor = Callable[..., tuple[int, dict[str, Any]]]
         (
             {"ASECRETCACHE_SOURCE": "agent"},
             "ok",
-            "AgentSource, by ASECRETCACHE_SOURCE, which asks AWS's local provider",
+            "AgentSource, by ASECRETCACHE_SOURCE: secrets are read from AWS's local provider alone",
         ),
         ({"ASECRETCACHE_SOURCE": "boto"}, "failed", "ASECRETCACHE_SOURCE can't be 'boto'"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asecretcache import ConfigurationError, CredentialsError, DirectSource, SecretsManagerSource
+from asecretcache import ConfigurationError, CredentialsError, DirectSource, SecretRequest, SecretsManagerSource
 from asecretcache._sources import tls_context
 from asecretcache._sources.tls_context import tls_contexts
 from asecretcache.testing import ManualClock
@@ -41,6 +41,17 @@ def test_without_httptools_the_error_names_what_to_install(monkeypatch: pytest.M
 
     with pytest.raises(ConfigurationError, match=r"^DirectSource needs httptools: pip install asecretcache\[direct\]$"):
         DirectSource()
+
+
+async def test_without_the_sdk_the_error_names_the_setting(aws_environment: pytest.MonkeyPatch) -> None:
+    """Of a package without the SDK the import's own error would say to install it, where a region is missing."""
+    aws_environment.setitem(sys.modules, "aiobotocore", None)
+    aws_environment.delenv("AWS_DEFAULT_REGION")
+    source = DirectSource()
+
+    with pytest.raises(ConfigurationError, match=r"^no region is set, so DirectSource needs the AWS SDK, which isn't"):
+        await source.fetch(SecretRequest("name"))
+    await source.aclose()
 
 
 def test_a_fetch_imports_nothing_of_the_sdk(aws_raw: RawServer) -> None:
