@@ -30,13 +30,13 @@ PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 
 # Directories are in the list so that a deleted file is noticed too.
-SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pyproject.toml LICENSE $(wildcard README.md)
+SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pytest_asecretcache.py pyproject.toml LICENSE $(wildcard README.md)
 
 .PHONY: help test lint demo test-all test-union test-sdk test-templates build site bench replay soak mutants clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-	    printf '  make %-9s %s\n' "$$name" "$$text"; done
+	    printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 test: lint $(VENV)/wheel.stamp ## Lint, then run the tests with coverage against the built wheel
 	$(RUN) pytest $(PARALLEL) --cov --cov-report=term-missing
@@ -78,8 +78,8 @@ site: $(VENV)/tools.stamp ## Build the documentation's site into build/site
 	$(RUN) zensical build --strict
 
 clean: ## Remove all that make has made
-	rm -rf .venv .venv-* build dist mutants .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find asecretcache tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .venv-* build dist mutants .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find asecretcache tests examples benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
 
 # --- Every CPython >= 3.11 on PATH or from pyenv, each in an environment of its own: .venv-3.11, .venv-3.12, ...
 # A version may never reach the lines that are there for another, so here the union of the runs has to cover everything.

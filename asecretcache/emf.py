@@ -131,10 +131,9 @@ class CacheMetrics:
         """Write a line now, if there is something to count."""
         with self._lock:
             stats, latencies = self._cache.stats(), self._latencies.take()
-            # A miss that waited at the last line may have turned out to be a stale answer.
-            highest = CacheStats(*map(max, stats, self._written))
-            counts = _counts(self._written, highest) | {"CallsSaved": stats.calls_saved - self._saved}
-            self._written, self._saved, self._written_at = highest, stats.calls_saved, time.monotonic()
+            counted = stats.at_least(self._written)
+            counts = _counts(self._written, counted) | {"CallsSaved": stats.calls_saved - self._saved}
+            self._written, self._saved, self._written_at = counted, stats.calls_saved, time.monotonic()
         if (any(counts.values()) or latencies) and os.environ.get(_DISABLED, "").lower() not in {"1", "true"}:
             line = json.dumps(self._line(counts, latencies))
             print(line, file=sys.stdout if self._stream is None else self._stream, flush=True)

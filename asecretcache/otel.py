@@ -67,7 +67,7 @@ def instrument(
     counts = _counts.get(meter_provider)
     if counts is None:
         counts = _counts[meter_provider] = _Counts(metrics.get_meter(_SCOPE, __version__, meter_provider))
-    # A cache that is instrumented again, such as by a module that is loaded anew, has its spans once.
+    # A cache that is instrumented twice, such as by a module that is reloaded, has its spans once.
     of_cache = counts.spans.setdefault(cache, {})
     spans = of_cache.get(tracer_provider)
     if spans is None:
@@ -152,6 +152,7 @@ class _Counts:
         # cache.
         self._caches: dict[int, tuple[ref[SecretCache], CacheStats, CacheStats]] = {}
         self._past = CacheStats()
+        self._reported = CacheStats()
         self.spans: WeakKeyDictionary[SecretCache, dict[TracerProvider | None, _Spans]] = WeakKeyDictionary()
         count = meter.create_observable_counter
         count("asecretcache.reads", [self._reading(_reads)], "{read}", "Reads, by how they were answered.")
@@ -189,16 +190,9 @@ class _Counts:
         return total
 
     def _reading(self, read: _Read) -> Callable[[CallbackOptions], list[Observation]]:
-        # A miss that waits may turn out to be a stale answer, and a counter may not fall.
-        highest: dict[str, int] = {}
-
         def observe(_: CallbackOptions) -> list[Observation]:
-            observed = []
-            for count, labels in read(self._total()):
-                label = "".join(labels.values())
-                highest[label] = max(count, highest.get(label, 0))
-                observed.append(Observation(highest[label], labels))
-            return observed
+            self._reported = self._total().at_least(self._reported)
+            return [Observation(count, labels) for count, labels in read(self._reported)]
 
         return observe
 

@@ -42,9 +42,7 @@ class Set(NamedTuple):
 SDK = "from asecretcache import SecretsManagerSource; SecretsManagerSource().prepare()"
 DIRECT = "from asecretcache import DirectSource; DirectSource()"
 SETS = {
-    "asecretcache": Set(
-        ((str(ROOT),),), "from asecretcache import SecretsManagerSource; SecretsManagerSource().prepare()"
-    ),
+    "asecretcache": Set(((str(ROOT),),), SDK),
     "asecretcache[direct], DirectSource": Set(((f"{ROOT}[direct]",),), DIRECT),
     "asecretcache, anyio and httptools alone": Set((("--no-deps", str(ROOT)), ("anyio", "httptools")), DIRECT),
     "aioboto3": Set((("aioboto3",),), "import aioboto3"),

@@ -38,10 +38,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sdist(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, unpacked."""
     [archive] = built.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(archive) as opened:
-        opened.extractall(tmp_path_factory.mktemp("sdist"), filter="data")
-        [top] = {name.partition("/")[0] for name in opened.getnames()}
-    return tmp_path_factory.getbasetemp() / "sdist0" / top
+        opened.extractall(folder, filter="data")
+    [top] = folder.iterdir()
+    return top
 
 
 def test_the_index_takes_both(built: Path) -> None:

@@ -38,6 +38,13 @@ class CacheStats(NamedTuple):
     stale_served: int = 0
     evictions: int = 0
 
+    def at_least(self, before: CacheStats) -> CacheStats:
+        """Return these counts as a counter may report them, which may not fall.
+
+        A read that waits for a fetch counts as a miss, and may then be answered with a stale value instead.
+        """
+        return CacheStats(*map(max, self, before))
+
     @property
     def calls_saved(self) -> int:
         """How many more calls a client without a cache would have made, which makes one call a read.

@@ -66,8 +66,8 @@ class FallbackSource:
         self._first, self._second = first, second
         self._timeout = seconds("timeout", timeout, remedy="give seconds above zero", zero=False)
         self._pause = _FIRST_PAUSE
+        # When the first failed last, while the second stands in; minus infinity while the first answers.
         self._failed_at = self._retry_at = -math.inf
-        self._stands_in = False
         if isinstance(first, BatchSource) and isinstance(second, BatchSource):
             self.fetch_batch = self._fetch_batch
 
@@ -140,7 +140,7 @@ class FallbackSource:
         if began < self._retry_at:
             with suppress(*_FAILURES):
                 return await ask_second()
-        elif self._stands_in:
+        elif self._stands_in():
             # One fetch tries the first; those that come meanwhile ask the second.
             self._retry_at = began + self._timeout
         error: SecretCacheError
@@ -167,20 +167,22 @@ class FallbackSource:
             del error  # Break the reference cycle: the error's traceback holds this frame.
 
     def _note_failure(self, error: SecretCacheError, began: float) -> None:
-        if not self._stands_in:
-            _logger.warning("the second source is asked from now on, since the first one fails: %s", error)
-        self._stands_in = True
         if began <= self._failed_at:
             return  # Another fetch, which ran at the same time, has failed just before.
+        if not self._stands_in():
+            _logger.warning("the second source is asked from now on, since the first one fails: %s", error)
         self._failed_at = time.monotonic()
         self._retry_at = self._failed_at + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _note_success(self) -> None:
-        if self._stands_in:
+        if self._stands_in():
             _logger.warning("the first source answers again, and is asked from now on")
-        self._stands_in = False
-        self._retry_at, self._pause = -math.inf, _FIRST_PAUSE
+        self._failed_at = self._retry_at = -math.inf
+        self._pause = _FIRST_PAUSE
+
+    def _stands_in(self) -> bool:
+        return self._failed_at > -math.inf
 
     def _replicas(self, secret_id: str) -> str:
         """Return the id by which the second source has the secret."""

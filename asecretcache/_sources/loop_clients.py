@@ -199,7 +199,7 @@ class LoopClient:
         return False
 
     def outdate(self, lease: Lease) -> None:
-        """Let later callers have another client, which looks for credentials anew: this one's were refused."""
+        """Give later callers another client, which looks for credentials again: this one's were refused."""
         lease.is_outdated = True
         self._factory.outdate(lease.client)
 

@@ -158,7 +158,7 @@ class InMemorySource:
     def assert_fetched(self, expected: Mapping[str, int]) -> None:
         """Check what was fetched so far, each secret of a batch counted: how often, by the references, and no others.
 
-        ``source.calls.clear()`` and ``source.batches.clear()`` begin anew.
+        ``source.calls.clear()`` and ``source.batches.clear()`` start over.
 
         Raises:
             AssertionError: it differs.

@@ -76,7 +76,7 @@ def test_a_block_runs(block: str, moto_server: MotoServer, aws_environment: pyte
 def test_every_make_target_of_the_readme_exists() -> None:
     """Each command that the README shows is a target of the Makefile."""
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"`make (\w+)", README)
+    targets = re.findall(r"^make (\S+)", README, re.MULTILINE)
 
     assert targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)

@@ -10,7 +10,7 @@ from asecretcache._cli.doctor.context import Context
 from asecretcache._cli.doctor.report import Status
 from asecretcache._exceptions import ConfigurationError
 from asecretcache._lambda.default import SOURCE, TTL, ttl_of
-from asecretcache._sources.direct.environment import resolve_settings
+from asecretcache._sources.direct.environment import Settings, resolve_settings
 
 _SOURCES: Final = {"direct": "DirectSource", "agent": "AgentSource", "aioboto3": "SecretsManagerSource"}
 
@@ -23,7 +23,12 @@ def chosen_source() -> str:
 async def check_source(context: Context) -> None:
     """Report the source of the default cache, and why DirectSource isn't possible if it isn't."""
     report, setting = context.report, chosen_source()
-    context.direct = _reason(context)
+    settings = _direct_settings(context)
+    if isinstance(settings, str):
+        context.direct = settings
+    else:
+        context.direct = None
+        context.region = context.region or settings.region  # Without the SDK no check before has found it.
     is_direct = setting == "direct"
     facts: dict[str, Any] = {
         "source": _SOURCES.get(setting, "SecretsManagerSource"),
@@ -58,12 +63,9 @@ async def check_source(context: Context) -> None:
         report.add("source", Status.OK, f"{chosen}; {impossible if context.direct else possible}", **facts)
 
 
-def _reason(context: Context) -> str | None:
-    """Return why DirectSource isn't possible, or None."""
+def _direct_settings(context: Context) -> Settings | str:
+    """Return DirectSource's settings here, or why it isn't possible."""
     if importlib.util.find_spec("httptools") is None:
         return "httptools isn't installed (pip install asecretcache[direct])"
     settings = resolve_settings(context.options.region, context.options.endpoint_url)
-    if isinstance(settings, str):
-        return f"the AWS SDK is needed: {settings}"
-    context.region = context.region or settings.region  # Without the SDK no check before has found it.
-    return None
+    return f"the AWS SDK is needed: {settings}" if isinstance(settings, str) else settings

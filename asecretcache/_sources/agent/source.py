@@ -21,7 +21,7 @@ class AgentSource(LoopSource):
 
     Each request carries the token that keeps other hosts' requests out: the first that is set of AWS_TOKEN,
     AWS_SESSION_TOKEN and AWS_CONTAINER_AUTHORIZATION_TOKEN, or the content of the file that it names as file:///path,
-    which is read anew for each request.
+    which is read for each request.
 
     A secret may be as old as the provider's ttl and the cache's together. A refresh, such as that of
     ``call_with_secret``, passes the cache of the provider; that of the extension can't be passed. There are no batches.

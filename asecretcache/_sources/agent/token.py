@@ -16,7 +16,7 @@ _LONGEST: Final = 64 * 2**10
 
 
 class TokenReader:
-    """Reads the token anew for each request, because its file is written anew whenever the provider starts.
+    """Reads the token for each request, because the provider writes another one to its file whenever it starts.
 
     The event loops of a source share it.
     """
