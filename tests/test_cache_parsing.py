@@ -6,12 +6,14 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, assert_type
 
 import msgspec
 import pydantic
 import pytest
 
+import asecretcache
 from asecretcache import ConfigurationError, SecretCache, SecretFormatError
 from asecretcache.testing import InMemorySource
 
@@ -140,7 +142,8 @@ async def _check_what_is_shown(cache: SecretCache, source: InMemorySource, parse
     error = caught.value
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert CANARY not in shown.replace(f"text = {text!r}", "")
-    ours = [frame for frame in traceback.walk_tb(error.__traceback__) if "asecretcache" in frame[0].f_code.co_filename]
+    package = str(Path(asecretcache.__file__).parent)
+    ours = [frame for frame in traceback.walk_tb(error.__traceback__) if package in frame[0].f_code.co_filename]
     assert ours
     assert all(CANARY not in repr(frame.f_locals) for frame, _ in ours)
 

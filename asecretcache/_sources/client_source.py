@@ -134,8 +134,7 @@ class LoopSource:
                 # The credentials were good before, so they are likely to be renewed.
                 error.is_transient = True
             if request is not None:
-                meta = getattr(None if lease is None else lease.client, "meta", None)
-                explain(error, request, getattr(meta, "region_name", None))
+                explain(error, request, _region(None if lease is None else lease.client))
             cause = exc if is_chainable else None
         else:
             if result is not None:
@@ -271,8 +270,13 @@ async def _get_batch(client: Any, secret_ids: Sequence[str]) -> dict[str, Secret
         tokens.add(token)
         pages.responses.append(await client.batch_get_secret_value(**arguments, NextToken=token))
     results = to_batch(pages.responses, secret_ids)
-    region = getattr(getattr(client, "meta", None), "region_name", None)
     for secret_id, result in (results or {}).items():
         if isinstance(result, SecretCacheError):
-            explain(result, SecretRequest(secret_id), region)
+            explain(result, SecretRequest(secret_id), _region(client))
     return results
+
+
+def _region(client: Any) -> str | None:
+    """Return the region that a client calls, or None. A client of the user may not tell."""
+    region: str | None = getattr(getattr(client, "meta", None), "region_name", None)
+    return region
