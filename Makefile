@@ -5,8 +5,8 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
-# What a developer's shell points to must not stand in for the wheel.
-unexport PYTHONPATH PYTHONHOME
+# What a developer's shell points to must not stand in for the wheel, and what is compiled once is kept.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 # Whether a command is a Python that this project can use. A command of that name alone proves nothing: version managers
 # put stubs on PATH that only print a message.
@@ -28,6 +28,8 @@ RUN := $(VENV)/bin/python -P -m
 # Each process has its own servers; tests/conftest.py says how many there are.
 PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
+# The suite imports a tenth of it all, which Python compiles at the first import.
+PIP_TOOLS := $(PIP) --no-compile
 
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pytest_asecretcache.py pyproject.toml LICENSE $(wildcard README.md)
@@ -44,7 +46,7 @@ test: lint $(VENV)/wheel.stamp ## Lint, then run the tests with coverage against
 lint: $(VENV)/wheel.stamp ## Check style, format and types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy
+	$(RUN) mypy --num-workers auto
 
 demo: .venv-demo/demo.stamp ## Show the cache at work against a local stand-in for AWS
 	@.venv-demo/bin/python examples/demo.py
@@ -138,7 +140,7 @@ $(VENV)/made.stamp .venv-sdk/made.stamp .venv-templates/made.stamp .venv-checkov
 # Only pip >= 25.1 reads [dependency-groups].
 %/tools.stamp: %/made.stamp pyproject.toml
 	$*/bin/python $(PIP) --upgrade 'pip>=25.1'
-	$*/bin/python $(PIP) --group dev
+	$*/bin/python $(PIP_TOOLS) --group dev
 	@$*/bin/python -P -m pip --disable-pip-version-check --no-input download --quiet --no-deps --dest $*/emulator \
 	    aws-sam-cli || echo "AWS's emulator can't be downloaded; its tests will be skipped."
 	@touch $@
@@ -181,6 +183,6 @@ build/wheel.stamp: $(VENV)/tools.stamp $(SOURCES)
 
 # First with its dependencies, then by force: its version is the same after every change.
 %/wheel.stamp: %/tools.stamp build/wheel.stamp
-	$*/bin/python $(PIP) build/wheel/*.whl
+	$*/bin/python $(PIP_TOOLS) build/wheel/*.whl
 	$*/bin/python $(PIP) --force-reinstall --no-deps build/wheel/*.whl
 	@touch $@

@@ -26,7 +26,7 @@ from lambda_local import LambdaEnvironment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENVIRONMENTS, INVOCATIONS = 2, 20
+ENVIRONMENTS, INVOCATIONS = 2, 10
 PER_ENVIRONMENT = 1_000
 MONTH = 100_000_000
 USD_PER_CALL = 0.05 / 10_000  # https://aws.amazon.com/secrets-manager/pricing/

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import botocore.loaders
 import pytest
 
 import asecretcache
 from asecretcache import SecretCache
+from asecretcache._sources.sdk.patches import read_model
 from asecretcache.testing import InMemorySource, ManualClock
 from simulation.virtual_loop import VirtualLoop
 
@@ -28,6 +33,10 @@ pytest_plugins = [
     "lean_package",
 ]
 
+TESTS = Path(__file__).parent
+#: Their subject is the whole. That every branch is taken is for the tests of each module to see.
+WHOLE = ("end_to_end", "simulation")
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -39,6 +48,24 @@ def pytest_report_header() -> str:
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many processes again as there are cores: many tests wait, for processes, servers and time-outs."""
     return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no coverage where it proves little and costs most: CPython 3.11 takes twice as long for the same code.
+
+    pytest-cov's own marker, no_cover, leaves a second tracer running in the processes of pytest-xdist.
+    """
+    if item.path.relative_to(TESTS).parts[0] not in WHOLE:
+        return (yield)
+    here, in_new_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(here)
+        threading.settrace(in_new_threads)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
@@ -54,6 +81,49 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
         if sys.version_info >= (3, 12):
             factories["eager"] = _new_eager_loop
     return factories
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_there_stays() -> None:
+    """Leave what earlier tests imported out of later collections of garbage, which hundreds of tests ask for."""
+    gc.collect()
+    gc.freeze()
+
+
+#: What reads the SDK's models, which are the same for each of the hundreds of clients that the tests make.
+READERS: dict[str, Callable[..., Any]] = {
+    "botocore.loaders.JSONFileLoader.load_file": botocore.loaders.JSONFileLoader.load_file,
+    "botocore.loaders.Loader.list_available_services": botocore.loaders.Loader.list_available_services,
+    "asecretcache._sources.sdk.patches.read_model": read_model,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, reader in READERS.items():
+            patch.setattr(name, _once(reader))
+        yield
+
+
+@pytest.fixture
+def models_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of reading them."""
+    for name, reader in READERS.items():
+        monkeypatch.setattr(name, reader)
+
+
+def _once(reader: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a reader that keeps what it returned for a path or a type, whatever loader is asked."""
+    kept: dict[tuple[str, ...], Any] = {}
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        key = tuple(each for each in (*args, *kwargs.values()) if isinstance(each, str))
+        if key not in kept:
+            kept[key] = reader(*args, **kwargs)
+        return kept[key]
+
+    return once
 
 
 @pytest.fixture

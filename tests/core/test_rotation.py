@@ -273,6 +273,24 @@ async def test_no_pause_is_longer_than_a_second(database: Database) -> None:
     assert len(pauses) > 25
 
 
+async def test_a_cache_closed_meanwhile_ends_with_the_functions_own_error(
+    cache: SecretCache, source: InMemorySource, database: Database
+) -> None:
+    """The next refresh isn't made any more."""
+    await cache.get(NAME)
+    database.password = "two"
+    source.pause()
+    calling = asyncio.create_task(is_refused(cache, database, 60.0))
+    await until(lambda: len(source.calls) == 2)
+    closing = asyncio.create_task(cache.aclose())
+    source.resume()
+
+    await closing
+    await calling
+
+    assert len(source.calls) == 2
+
+
 @pytest.mark.virtual_time
 async def test_the_refresh_timeout_is_used_to_its_end(source: InMemorySource, database: Database) -> None:
     """A version that comes shortly before it is over is not missed."""

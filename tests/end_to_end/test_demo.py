@@ -21,8 +21,8 @@ def test_the_demo_shows_what_it_claims() -> None:
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.count("cold: 2 calls") == 6
-    assert ended.stdout.count("19 warm:  0 calls") == 4
-    assert "20 of 20 invocations answered, with expired values" in ended.stdout
+    assert ended.stdout.count("9 warm:  0 calls") == 4
+    assert "10 of 10 invocations answered, with expired values" in ended.stdout
     assert " 0 of 60 invocations failed" in ended.stdout
     assert "\x1b" not in ended.stdout
     # Its secrets are hexadecimal numbers of 32 bytes.

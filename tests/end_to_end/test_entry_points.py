@@ -54,22 +54,15 @@ def text_of(outcome: Outcome) -> Any:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_values_are_kept_and_cost_one_call(moto: MotoServer, way: str) -> None:
-    """Over invocations, and for concurrent readers in the first one; nothing is left open, so the log is empty."""
+    """In INIT, or for concurrent readers in the first invocation; nothing is left open, so the log is empty."""
     with start(way, PYTHONWARNINGS="error::ResourceWarning") as environment:
+        environment.wait_for_init()
+        assert moto.calls() == (way not in WITHOUT_PREFETCH)
         texts = [text_of(environment.invoke(REQUEST)) for _ in range(3)]
 
     assert texts == [VALUE] * 3
     assert moto.calls() == 1
     assert environment.log == ""
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_init_prefetches(moto: MotoServer, way: str) -> None:
-    """The call is made before there is an invocation."""
-    with start(way) as environment:
-        environment.wait_for_init()
-
-        assert moto.calls() == (way not in WITHOUT_PREFETCH)
 
 
 @pytest.mark.usefixtures("hung_endpoint")

@@ -6,12 +6,6 @@ import asyncio
 import os
 from typing import Any
 
-import aws_lambda_powertools
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
-from fastapi import FastAPI
-from mangum import Mangum
-
 from asecretcache import (
     asgi_lifespan,
     async_handler,
@@ -64,6 +58,9 @@ if WAY == "asyncio_run":
 
 
 if WAY in {"mangum", "mangum_lifespan"}:
+    from fastapi import FastAPI
+    from mangum import Mangum
+
     api = FastAPI(lifespan=asgi_lifespan(prefetch=PREFETCH))
     api.get("/")(read)
     if WAY == "mangum":
@@ -74,6 +71,8 @@ if WAY in {"mangum", "mangum_lifespan"}:
 
 
 if WAY == "powertools_batch":
+    from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
+
     processor = AsyncBatchProcessor(event_type=EventType.SQS)
     texts: list[str] = []
     QUEUED = {"messageId": "1", "body": "", "attributes": {}, "messageAttributes": {}, "eventSource": "aws:sqs"}
@@ -92,6 +91,9 @@ if WAY == "powertools_batch":
 
 
 if WAY in {"powertools", "powertools_resolve"}:
+    import aws_lambda_powertools
+    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+
     app = APIGatewayHttpResolver()
     logger = aws_lambda_powertools.Logger(service="test", level="ERROR")
 
