@@ -115,6 +115,7 @@ CHECKS: dict[str, Callable[[list[str], Path], None]] = {
     "pip": check_pip,
     "pytest": check_pytest,
     "python": check_python,
+    "python3.13": check_python,
     **{name: lambda words, page: None for name in TOOLS},
 }
 
