@@ -54,7 +54,7 @@ async def test_httpx(api: tuple[Api, str], moto_server: MotoServer, aws_environm
     # and sends the others back, so that one of them may never be served.
     options: dict[str, Any] = {"base_url": url, "timeout": 60, "limits": httpx.Limits(max_keepalive_connections=0)}
     async with SecretCache(ttl=None) as cache, httpx.AsyncClient(**options) as client:
-        names: dict[str, Any] = {"cache": cache, "client": client, "httpx": httpx}
+        names: dict[str, Any] = {"cache": cache, "client": client}
         await run_block("httpx", names)
         headers = {"X-Api-Key": await cache.get_secret(f"{NAME}:password")}
         async with httpx.AsyncClient(headers=headers, **options) as other:

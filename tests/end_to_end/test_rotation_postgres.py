@@ -94,7 +94,7 @@ async def test_asyncpg(
 ) -> None:
     """Its connect, in a pool; beside it a pool with a callable for the password."""
     cache, other = caches
-    names: dict[str, Any] = {"asyncpg": asyncpg, "cache": cache, "dsn": dsn}
+    names: dict[str, Any] = {"cache": cache, "dsn": dsn}
     await run_block("asyncpg", names)
     credentials = await other.get_json(NAME)
     async with (
@@ -122,7 +122,7 @@ async def test_a_pool_that_is_told_of_a_new_password(
 ) -> None:
     """It uses no connection of the old one any more."""
     cache, _ = caches
-    names: dict[str, Any] = {"asyncpg": asyncpg, "cache": cache, "dsn": dsn}
+    names: dict[str, Any] = {"cache": cache, "dsn": dsn}
     await run_block("asyncpg", names)
     await run_block("asyncpg, a pool's old connections", names)
     async with names["pool"] as pool:
@@ -140,7 +140,7 @@ async def test_psycopg(
 ) -> None:
     """Its pool, with a class of connections; beside it the pool's own callable for user and password."""
     cache, other = caches
-    names: dict[str, Any] = {"psycopg": psycopg, "AsyncConnectionPool": AsyncConnectionPool, "cache": cache, "dsn": dsn}
+    names: dict[str, Any] = {"cache": cache, "dsn": dsn}
     await run_block("psycopg", names)
 
     async def credentials() -> dict[str, Any]:
@@ -166,7 +166,7 @@ async def test_sqlalchemy(
 ) -> None:
     """An engine with an async creator; beside it the event do_connect, which reads what is in memory."""
     cache, other = caches
-    names: dict[str, Any] = {"asyncpg": asyncpg, "create_async_engine": create_async_engine, "cache": cache, "dsn": dsn}
+    names: dict[str, Any] = {"cache": cache, "dsn": dsn}
     await run_block("SQLAlchemy", names)
     await other.prefetch(NAME)
     usual_engine = create_async_engine(f"postgresql+asyncpg{dsn.removeprefix('postgresql')}")

@@ -56,7 +56,7 @@ async def test_redis(rotation: Rotation, moto_server: MotoServer, redis_port: in
             return secret["username"], secret["password"]
 
     async with SecretCache(ttl=None) as cache, SecretCache(ttl=None) as other:
-        names: dict[str, Any] = {"redis": redis, "cache": cache, "url": f"redis://127.0.0.1:{redis_port}"}
+        names: dict[str, Any] = {"cache": cache, "url": f"redis://127.0.0.1:{redis_port}"}
         await run_block("redis", names)
         usual = redis.asyncio.Redis(port=redis_port, credential_provider=Provider(), retry=Retry(NoBackoff(), 0))
         async with names["client"] as client, usual:
