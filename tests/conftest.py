@@ -34,8 +34,8 @@ pytest_plugins = [
 ]
 
 TESTS = Path(__file__).parent
-#: Their subject is the whole. That every branch is taken is for the tests of each module to see.
-WHOLE = ("end_to_end", "simulation")
+#: Their subject is the whole, or text. That every branch is taken is for the tests of each module to see.
+UNMEASURED = ("end_to_end", "simulation", "test_package.py")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -56,7 +56,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     pytest-cov's own marker, no_cover, leaves a second tracer running in the processes of pytest-xdist.
     """
-    if item.path.relative_to(TESTS).parts[0] not in WHOLE:
+    if item.path.relative_to(TESTS).parts[0] not in UNMEASURED:
         return (yield)
     here, in_new_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)

@@ -128,10 +128,16 @@ def layer(module: str, layers: tuple[set[str], ...]) -> int:
     return next(matches, -1)
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """List the syntax tree of a file."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported(path: Path) -> Iterator[str]:
     """Name the modules of the package that a module imports, anywhere in its code."""
     names = {dotted(other) for other in MODULES}
-    for node in ast.walk(ast.parse((PACKAGE / path).read_text(encoding="utf-8"))):
+    for node in nodes(PACKAGE / path):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -183,7 +189,7 @@ def is_made(name: str) -> bool:
 
 def privates(path: Path) -> Iterator[tuple[int, str]]:
     """List the lines of a file of tests that use a private name of something else."""
-    for node in ast.walk(ast.parse((TESTS / path).read_text(encoding="utf-8"))):
+    for node in nodes(TESTS / path):
         names: list[str] = []
         if isinstance(node, ast.Attribute):
             if not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}):
@@ -336,7 +342,7 @@ def test_tests_have_a_short_name_and_a_docstring(path: Path) -> None:
     """The name of a test has less than 70 characters, and its docstring states the behaviour."""
     tests = [
         node
-        for node in ast.walk(ast.parse((TESTS / path).read_text(encoding="utf-8")))
+        for node in nodes(TESTS / path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     ]
 
