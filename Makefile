@@ -124,7 +124,7 @@ test-templates: .venv-templates/templates.stamp .venv-checkov/checkov.stamp ## C
 
 # --- Environments: made once, their tools installed when pyproject.toml changes, the wheel whenever a source does.
 
-.PRECIOUS: %/made.stamp %/tools.stamp %/wheel.stamp
+.PRECIOUS: %/made.stamp .venv-%/made.stamp %/tools.stamp %/wheel.stamp
 
 $(VENV)/made.stamp .venv-sdk/made.stamp .venv-templates/made.stamp .venv-checkov/made.stamp:
 	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(@D)" && "$$python" -m venv --clear $(@D)
