@@ -6,6 +6,8 @@ import asyncio
 import os
 from typing import Any
 
+import time_for_init  # noqa: F401  # for what it does
+
 from asecretcache import (
     asgi_lifespan,
     async_handler,

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import time_for_init  # noqa: F401  # for what it does
+
 from asecretcache import SecretCache, SecretsManagerSource, async_handler
 from asecretcache._sources import loop_clients
 

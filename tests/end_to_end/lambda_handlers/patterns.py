@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Any
 
+import time_for_init  # noqa: F401  # for what it does
 import uvloop
 
 from asecretcache import SecretCache, async_handler, get_secret
