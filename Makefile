@@ -28,7 +28,7 @@ RUN := $(VENV)/bin/python -P -m
 # Each process has its own servers; tests/conftest.py says how many there are.
 PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
-# The suite imports a tenth of it all, which Python compiles at the first import.
+# The suite imports a part of it, which Python compiles at the first import.
 PIP_TOOLS := $(PIP) --no-compile
 
 # Directories are in the list so that a deleted file is noticed too.

@@ -84,10 +84,15 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _what_is_there_stays() -> None:
+def _gc_freeze() -> None:
     """Leave what earlier tests imported out of later collections of garbage, which hundreds of tests ask for."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest's last collection see all of it, for warnings of what was left open or never awaited."""
+    gc.unfreeze()
 
 
 #: What reads the SDK's models, which are the same for each of the hundreds of clients that the tests make.
@@ -99,31 +104,31 @@ READERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _models_are_read_once() -> Iterator[None]:
+def _cached_models() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, reader in READERS.items():
-            patch.setattr(name, _once(reader))
+            patch.setattr(name, _cached(reader))
         yield
 
 
 @pytest.fixture
-def models_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def uncached_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of reading them."""
     for name, reader in READERS.items():
         monkeypatch.setattr(name, reader)
 
 
-def _once(reader: Callable[..., Any]) -> Callable[..., Any]:
+def _cached(reader: Callable[..., Any]) -> Callable[..., Any]:
     """Return a reader that keeps what it returned for a path or a type, whatever loader is asked."""
     kept: dict[tuple[str, ...], Any] = {}
 
-    def once(*args: Any, **kwargs: Any) -> Any:
+    def cached(*args: Any, **kwargs: Any) -> Any:
         key = tuple(each for each in (*args, *kwargs.values()) if isinstance(each, str))
         if key not in kept:
             kept[key] = reader(*args, **kwargs)
         return kept[key]
 
-    return once
+    return cached
 
 
 @pytest.fixture

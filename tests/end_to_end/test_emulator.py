@@ -17,9 +17,9 @@ from runtime_emulator import Emulator
 
 HANDLERS = Path(__file__).parent / "lambda_handlers"
 VALUE = "canary-hunter2"
-#: Seconds of an invocation that runs out of them. On a loaded machine INIT, which counts, takes several; a fetch ends
-#: by itself after 10.
-LIMIT = 9
+#: Seconds of an invocation that runs out of them. On a loaded machine INIT, which counts, takes several. By itself a
+#: fetch of a hung endpoint ends after three attempts of 3 s.
+LIMIT = 8
 
 
 @pytest.fixture

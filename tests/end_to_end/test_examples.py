@@ -123,9 +123,11 @@ def test_a_server_starts_and_answers_503_while_secrets_are_unavailable() -> None
         ("lifespan_behind_mangum.lambda_handler", HANDLERS),
     ],
 )
-def test_an_api_fetches_each_secret_once(moto: MotoServer, handler: str, folder: Path) -> None:
+def test_an_api_fetches_each_secret_once(moto: MotoServer, handler: str, folder: Path, tmp_path: Path) -> None:
     """In AWS's runtime client: during INIT, or where the lifespan runs in each invocation, in the first one."""
-    with LambdaEnvironment(handler, folder, {"PYTHONPATH": f"{folder}:{EXAMPLES}"}) as environment:
+    (tmp_path / "sitecustomize.py").write_text("import time_for_init\n")
+    path = f"{tmp_path}:{folder}:{EXAMPLES}:{HANDLERS}"
+    with LambdaEnvironment(handler, folder, {"PYTHONPATH": path}) as environment:
         environment.wait_for_init()
         assert moto.calls() == (0 if folder == HANDLERS else 2)
         bodies = [json.loads(environment.invoke(REQUEST).payload["body"]) for _ in range(3)]
