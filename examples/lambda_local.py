@@ -125,7 +125,7 @@ class LambdaEnvironment:
             "AWS_LAMBDA_FUNCTION_NAME": "local",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
             **(environ or {}),
         }
         # With AWS_LAMBDA_MAX_CONCURRENCY, as on Managed Instances, the runtime client forks a worker for each request

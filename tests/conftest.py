@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
+import pkgutil
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ pytest_plugins = [
     "redis_server",
     "runtime_emulator",
     "lean_package",
+    "warm_python",
 ]
 
 TESTS = Path(__file__).parent
@@ -58,11 +62,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """
     if item.path.relative_to(TESTS).parts[0] not in UNMEASURED:
         return (yield)
+    with _untraced():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Measure no coverage of the collection, but for the package's own modules, and collect no garbage in it."""
+    for module in pkgutil.walk_packages(asecretcache.__path__, "asecretcache."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    gc.disable()
+    try:
+        with _untraced():
+            return (yield)
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
     here, in_new_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
     threading.settrace(None)
     try:
-        return (yield)
+        yield
     finally:
         sys.settrace(here)
         threading.settrace(in_new_threads)
@@ -108,6 +132,13 @@ def _cached_models() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, reader in READERS.items():
             patch.setattr(name, _cached(reader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_httpx() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS / "without_httpx"))
         yield
 
 

@@ -118,7 +118,7 @@ class Load:
                     await self._use()
             except Exception as exc:
                 self.failures[type(exc).__name__] += 1
-                await asyncio.sleep(0.2)  # A client whose requests fail must not take the machine from the others.
+                await asyncio.sleep(0.5)  # A client whose requests fail must not take the machine from the others.
             self.slowest = max(self.slowest, time.perf_counter() - began)
             self.uses += 1
             if its_round == self._round:

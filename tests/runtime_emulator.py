@@ -100,7 +100,7 @@ class Emulator(AbstractContextManager["Emulator"]):
         variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_LAMBDA_")},
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
             **(environ or {}),
         }
         self._process = subprocess.Popen(

@@ -14,13 +14,21 @@ from moto_server import MotoServer
 NAMES = [f"app/secret-{number:03}" for number in range(100)]
 
 
-@pytest.fixture
-def moto(moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> Iterator[MotoServer]:
-    client = moto_server.client()
+@pytest.fixture(scope="module")
+def filled_server() -> Iterator[MotoServer]:
+    server = MotoServer()
+    client = server.client()
     for name in NAMES:
         client.create_secret(Name=name, SecretString=f"value of {name}")
     client.close()
-    yield moto_server
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def moto(filled_server: MotoServer, credentials: pytest.MonkeyPatch) -> Iterator[MotoServer]:
+    credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", filled_server.url)
+    yield filled_server
     set_default_cache(None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lambda_local import LambdaEnvironment
 
 from http_event import REQUEST
 from moto_server import MotoServer
+from warm_python import WarmPython
 
 HANDLERS = Path(__file__).parent / "lambda_handlers"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -22,7 +24,13 @@ for _ in range(3):
     print(lambda_handler({{}}, None))
 """
 
-SERVE = """
+WITH_HTTPX = """
+import sys
+sys.path = [folder for folder in sys.path if not folder.endswith("without_httpx")]
+"""
+SERVE = (
+    WITH_HTTPX
+    + """
 import asyncio, httpx
 from fastapi_lifespan import app
 
@@ -35,14 +43,19 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
-def run(script: str) -> list[str]:
+@pytest.fixture
+def run(warm_python: WarmPython) -> Callable[[str], list[str]]:
     """Run a script in the examples' folder, quietly, and return the lines that it printed."""
-    command = [sys.executable, "-W", "error", "-c", script]
-    ended = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout.splitlines()
+
+    def run(script: str) -> list[str]:
+        ended = warm_python.run(script, EXAMPLES)
+        assert (ended.status, ended.stderr) == (0, "")
+        return ended.stdout.splitlines()
+
+    return run
 
 
 @pytest.fixture
@@ -53,20 +66,22 @@ def moto(moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> MotoSe
     return moto_server
 
 
-def test_the_articles_port_fetches_once(moto: MotoServer) -> None:
+def test_the_articles_port_fetches_once(moto: MotoServer, run: Callable[[str], list[str]]) -> None:
     """Three invocations, one call."""
     assert run(INVOKE.format(module="article_port")) == ["{'characters': 5}"] * 3
     assert moto.calls() == 1
 
 
 @pytest.mark.parametrize("module", ["several_secrets", "asyncio_run", "typed_settings"])
-def test_a_handler_with_several_secrets_fetches_each_once(moto: MotoServer, module: str) -> None:
+def test_a_handler_with_several_secrets_fetches_each_once(
+    moto: MotoServer, run: Callable[[str], list[str]], module: str
+) -> None:
     """Three invocations of two secrets, two calls, on one loop or on a loop for each."""
     assert run(INVOKE.format(module=module)) == ["{'user': 'app', 'has_key': True}"] * 3
     assert moto.calls() == 2
 
 
-def test_the_server_fetches_at_its_start(moto: MotoServer) -> None:
+def test_the_server_fetches_at_its_start(moto: MotoServer, run: Callable[[str], list[str]]) -> None:
     """Three requests, no call but those of the lifespan."""
     assert run(SERVE) == ["{'user': 'app', 'has_key': True}"] * 3
     assert moto.calls() == 2
@@ -82,7 +97,9 @@ def test_a_wrong_input_is_a_clear_error(moto: MotoServer, monkeypatch: pytest.Mo
     assert "ConfigurationError: no secret is named: set the environment variable SECRET_ID" in ended.stderr
 
 
-SERVE_DOWN = """
+SERVE_DOWN = (
+    WITH_HTTPX
+    + """
 import asyncio, httpx
 from asecretcache import SecretAccessDeniedError, SecretCache, SecretErrorGroup, SecretUnavailableError
 from asecretcache import set_default_cache
@@ -104,6 +121,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 def test_a_server_starts_and_answers_503_while_secrets_are_unavailable() -> None:
@@ -144,7 +162,7 @@ def test_an_api_fetches_each_secret_once(moto: MotoServer, handler: str, folder:
         assert [line["Requests"] for line in lines if "Requests" in line] == [[1.0]] * 3
 
 
-def test_the_worker_does_its_jobs_with_one_call(moto: MotoServer) -> None:
+def test_the_worker_does_its_jobs_with_one_call(moto: MotoServer, run: Callable[[str], list[str]]) -> None:
     """Twenty jobs, four at a time."""
     assert run("import asyncio, worker; print(len(asyncio.run(worker.main())))") == ["20"]
     assert moto.calls() == 1

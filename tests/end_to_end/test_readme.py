@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from moto_server import MotoServer
+from warm_python import WarmPython
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -29,8 +28,7 @@ BLOCKS = [
 ]
 
 RUN = """
-import asyncio, sys
-exec(compile(sys.stdin.read(), "README.md", "exec"))
+import asyncio
 
 async def live():
     async with app.router.lifespan_context(app):
@@ -50,20 +48,18 @@ else:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_runs(block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> None:
+def test_a_block_runs(
+    block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch, warm_python: WarmPython
+) -> None:
     """Pasted into a file and invoked twice, it works without output on stderr, and each version is fetched once."""
     moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
     moto_server.create("prod/api", "key-0")
     moto_server.client().put_secret_value(SecretId="prod/api", SecretString="key-1")
     aws_environment.setenv("SECRET_ID", "prod/api")
 
-    # Mangum asks for the current loop, of which Python 3.12 warns where there is none.
-    warnings = ["-W", "error", "-W", "ignore:There is no current event loop:DeprecationWarning"]
-    ended = subprocess.run(
-        [sys.executable, *warnings, "-c", RUN], input=block, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = warm_python.run(block + RUN)
 
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.status, ended.stderr) == (0, "")
     named = {name for name in ("prod/db", "prod/api") if name in block} | (
         {"prod/api"} if "bootstrap()" in block or "get_secret()" in block else set()
     )

@@ -24,8 +24,11 @@ _uses = itertools.count()
 
 
 def is_last_use() -> bool:
-    """Whether a connection of a pool is to be closed, so that another one logs in: every fifth time."""
-    return next(_uses) % 5 == 0
+    """Whether a connection of a pool is to be closed, so that another one logs in: every tenth time.
+
+    A login is what costs a server most, by the start of a process.
+    """
+    return next(_uses) % 10 == 0
 
 
 class Database:
@@ -77,16 +80,31 @@ async def test_call_with_secret(
     """A function with the secret; beside it one that reads the cache."""
     cache, other = caches
 
-    async def connect(secret: Secret) -> None:
-        await (await asyncpg.connect(dsn, user=secret.json("username"), password=secret.json("password"))).close()
+    idle: list[asyncpg.Connection] = []
+    opened: list[asyncpg.Connection] = []
+
+    async def connect(secret: Secret) -> asyncpg.Connection:
+        return await asyncpg.connect(dsn, user=secret.json("username"), password=secret.json("password"))
 
     async def usual() -> None:
-        await connect(await other.get(NAME))
+        await (await connect(await other.get(NAME))).close()
 
     async def use() -> None:
-        await cache.call_with_secret(NAME, connect, refresh_on=asyncpg.InvalidPasswordError)
+        if idle:
+            connection = idle.pop()
+        else:
+            connection = await cache.call_with_secret(NAME, connect, refresh_on=asyncpg.InvalidPasswordError)
+            opened.append(connection)
+        assert await connection.fetchval("SELECT 1") == 1
+        if is_last_use():
+            await connection.close()
+        else:
+            idle.append(connection)
 
     await rotate_under_load("call_with_secret", rotation, moto_server, use, usual)
+    for connection in opened:  # Those of cancelled uses too.
+        connection.terminate()
+    await asyncio.sleep(0)  # Their sockets are closed in the loop's next turn.
 
 
 async def test_asyncpg(
@@ -171,11 +189,12 @@ async def test_sqlalchemy(
     await other.prefetch(NAME)
     usual_engine = create_async_engine(f"postgresql+asyncpg{dsn.removeprefix('postgresql')}")
 
-    @event.listens_for(usual_engine.sync_engine, "do_connect")
     def provide(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:
         secret = other.peek(NAME)
         assert secret is not None
         parameters |= {"user": secret.json("username"), "password": secret.json("password")}
+
+    event.listen(usual_engine.sync_engine, "do_connect", provide)
 
     async def use(engine: Any = names["engine"]) -> None:
         async with engine.connect() as connection:

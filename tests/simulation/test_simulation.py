@@ -1,4 +1,4 @@
-"""Everything at once, a thousand times over; runner.py says what is simulated, and records.RULES what must hold."""
+"""Everything at once, five hundred times over; runner.py says what is simulated, and records.RULES what must hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulation.runner import Simulation
 from simulation.schedule import Ask, Options, Pause, Rotate, Schedule, SwitchLoop
 from simulation.shrink import shrink
 
-SEEDS, AT_ONCE = 1000, 100
+SEEDS, AT_ONCE = 500, 50
 
 
 @pytest.fixture(autouse=True)
