@@ -114,7 +114,7 @@ class LambdaEnvironment:
         self._thread = threading.Thread(target=self._api.serve_forever, daemon=True)
         self._thread.start()
         self._count = 0
-        # -P: what is imported is the installed package, and the function's folder by PYTHONPATH, as in Lambda.
+        # -P: what is imported is the installed package. The function's folder is the first of PYTHONPATH, as in Lambda.
         command = [sys.executable, "-P", "-m", "awslambdaric", handler]
         variables = {
             # What this process may itself have from Lambda isn't the function's.

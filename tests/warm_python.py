@@ -46,7 +46,7 @@ class WarmPython:
             bufsize=1,
         )
 
-    def run(self, script: str, cwd: Path = Path()) -> Ended:
+    def run(self, script: str, cwd: Path) -> Ended:
         """Run a script in a folder, where it may import, with the variables of this process; warnings are errors."""
         assert self._program.stdin
         assert self._program.stdout

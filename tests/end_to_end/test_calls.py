@@ -15,14 +15,14 @@ NAMES = [f"app/secret-{number:03}" for number in range(100)]
 
 
 @pytest.fixture(scope="module")
-def filled_server() -> Iterator[MotoServer]:
-    server = MotoServer()
-    client = server.client()
+def filled_server(_moto_session: MotoServer) -> MotoServer:
+    # pytest-xdist may run tests of other modules in between, and then fill it once more.
+    _moto_session.reset()
+    client = _moto_session.client()
     for name in NAMES:
         client.create_secret(Name=name, SecretString=f"value of {name}")
     client.close()
-    yield server
-    server.stop()
+    return _moto_session
 
 
 @pytest.fixture

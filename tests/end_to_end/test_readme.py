@@ -49,7 +49,7 @@ else:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(
-    block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch, warm_python: WarmPython
+    block: str, moto_server: MotoServer, aws_environment: pytest.MonkeyPatch, warm_python: WarmPython, tmp_path: Path
 ) -> None:
     """Pasted into a file and invoked twice, it works without output on stderr, and each version is fetched once."""
     moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
@@ -57,7 +57,7 @@ def test_a_block_runs(
     moto_server.client().put_secret_value(SecretId="prod/api", SecretString="key-1")
     aws_environment.setenv("SECRET_ID", "prod/api")
 
-    ended = warm_python.run(block + RUN)
+    ended = warm_python.run(block + RUN, tmp_path)
 
     assert (ended.status, ended.stderr) == (0, "")
     named = {name for name in ("prod/db", "prod/api") if name in block} | (
