@@ -126,8 +126,9 @@ def test_a_function_without_the_sdk_in_the_emulator(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_packs_what_is_needed_with_its_bytecode(recipe: str, workshop: Workshop) -> None:
+def test_a_recipe_packs_what_is_needed_with_its_bytecode(recipe: str, tmp_path: Path, lean_wheels: Path) -> None:
     """Exactly these distributions. The bytecode is read whatever the files' times are."""
+    workshop = Workshop(tmp_path, lean_wheels, pip="pip") if recipe == "pip" else Workshop(tmp_path, lean_wheels)
     folder = RECIPES[recipe](workshop)
 
     found = importlib.metadata.distributions(path=[str(folder)])

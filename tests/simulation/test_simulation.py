@@ -19,7 +19,8 @@ from simulation.runner import Simulation
 from simulation.schedule import Ask, Options, Pause, Rotate, Schedule, SwitchLoop
 from simulation.shrink import shrink
 
-SEEDS, AT_ONCE = 500, 50
+#: The schedules of the first seeds are together to meet everything.
+FIRST, SEEDS, AT_ONCE = 300, 500, 50
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "asecretcache")
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+@pytest.mark.parametrize("first", range(FIRST, SEEDS, AT_ONCE))
 def test_whatever_happens_no_rule_is_violated(first: int) -> None:
     """Callers, the source and the store see what the contract says, and nothing is left over."""
     for seed in range(first, first + AT_ONCE):
@@ -137,10 +138,10 @@ def test_a_schedule_is_shrunk_to_what_it_needs_to_fail() -> None:
 
 
 def test_everything_that_is_to_be_simulated_is_met() -> None:
-    """A rule that nothing comes near proves nothing."""
+    """A rule that nothing comes near proves nothing; and here too none is violated."""
     met: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    for seed in range(300):
+    for seed in range(FIRST):
         simulation = check_seed(seed)
         met += simulation.met
         met.update(simulation.cache.stats()._asdict())

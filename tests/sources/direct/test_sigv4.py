@@ -254,7 +254,7 @@ NAMES = st.from_regex(r"x-[a-z0-9-]{1,12}", fullmatch=True).filter(lambda name: 
 KEYS = st.from_regex(r"[A-Za-z0-9/+]{1,60}", fullmatch=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(
     access_key=st.from_regex(r"[A-Z0-9]{4,32}", fullmatch=True),
     secret_key=KEYS,

@@ -194,7 +194,7 @@ def test_a_transport_of_asyncio_has_the_attributes(request: pytest.FixtureReques
 # Models
 
 
-@pytest.mark.usefixtures("uncached_models")
+@pytest.mark.usefixtures("uncached_sdk")
 def test_models_are_read_as_the_sdk_reads_them(tmp_path: Path) -> None:
     """The contents are the same, plain or compressed, and None if there is no file."""
     data, sdk = Path(Loader.BUILTIN_DATA_PATH), JSONFileLoader()
@@ -219,7 +219,7 @@ def test_a_patched_loader_doesnt_search_for_services() -> None:
         loader.load_service_model("no-such-service", "service-2")
 
 
-@pytest.mark.usefixtures("uncached_models")
+@pytest.mark.usefixtures("uncached_sdk")
 def test_a_patched_loader_is_faster() -> None:
     """If this fails the SDK has become fast enough, and the patch can go."""
     seconds = []
