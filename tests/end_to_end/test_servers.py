@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -28,12 +29,11 @@ def moto(moto_server: MotoServer, aws_environment: pytest.MonkeyPatch) -> MotoSe
     return moto_server
 
 
-class Server:
-    """A server in a process of its own."""
+class Server(NamedTuple):
+    """A server in a process of its own, and a client, which has a connection for each request."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.process = process
-        self.url = url
+    process: subprocess.Popen[str]
+    client: httpx.Client
 
     def end(self) -> str:
         """End it as Lambda and all others do, and return what it has printed."""
@@ -51,8 +51,10 @@ def serve(folder: Path, app: str, *options: str) -> Iterator[Server]:
     warnings = ["-W", "error", "-W", "ignore:unclosed <socket.socket fd=3:ResourceWarning"]
     command = [sys.executable, "-P", *warnings, "-m", "uvicorn", "--app-dir", str(folder), app, *address, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limits = httpx.Limits(max_keepalive_connections=0)
     try:
-        yield Server(process, f"http://127.0.0.1:{port}")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, limits=limits) as client:
+            yield Server(process, client)
     finally:
         process.kill()
         process.communicate()
@@ -61,7 +63,7 @@ def serve(folder: Path, app: str, *options: str) -> Iterator[Server]:
 def wait_until_it_answers(server: Server) -> None:
     for _ in range(600):
         try:
-            httpx.get(f"{server.url}/docs")
+            server.client.get("/docs")
         except httpx.TransportError:
             assert server.process.poll() is None, server.process.communicate()
             time.sleep(0.05)
@@ -77,7 +79,7 @@ def test_each_worker_fetches_at_its_start(moto: MotoServer) -> None:
             if moto.calls() == 4:
                 break
             time.sleep(0.05)
-        responses = [httpx.get(server.url).json() for _ in range(10)]
+        responses = [server.client.get("/").json() for _ in range(10)]
         assert responses == [{"user": "app", "has_key": True}] * 10
         assert moto.calls() == 4, "two secrets, two workers"
         assert server.end() == ""
@@ -88,7 +90,7 @@ def test_sixty_four_first_requests_at_once_share_one_call(moto: MotoServer) -> N
     with serve(HANDLERS, "web_function:app") as server:
         wait_until_it_answers(server)
         with ThreadPoolExecutor(64) as clients:
-            found = list(clients.map(lambda _: httpx.get(f"{server.url}/?together=64", timeout=30).json(), range(64)))
+            found = list(clients.map(lambda _: server.client.get("/?together=64").json(), range(64)))
         assert found == ["key-1"] * 64
         assert moto.calls() == 1
         assert server.end() == ""
