@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ class MotoServer:
         """Count from zero."""
         self._calls.clear()
 
+    @cached_property
     def client(self) -> Any:
-        """A boto3 client of the server, for arranging."""
+        """A boto3 client of the server, for arranging; making one takes longer than most tests."""
         import boto3
 
         return boto3.client(
@@ -61,10 +63,8 @@ class MotoServer:
 
     def create(self, name: str, value: str | bytes) -> str:
         """Create a secret and return its ARN."""
-        client = self.client()
         field = "SecretString" if isinstance(value, str) else "SecretBinary"
-        arn: str = client.create_secret(Name=name, **{field: value})["ARN"]
-        client.close()
+        arn: str = self.client.create_secret(Name=name, **{field: value})["ARN"]
         return arn
 
     def reset(self) -> None:
@@ -77,7 +77,9 @@ class MotoServer:
         self._calls.clear()
 
     def stop(self) -> None:
-        """End the thread and close the socket."""
+        """End the thread and close the sockets."""
+        if "client" in vars(self):
+            self.client.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -74,7 +74,7 @@ class Rotation:
 
     async def _store(self, user: str, password: str) -> None:
         text = json.dumps({"username": user, "password": password, "engine": "postgres"})
-        await asyncio.to_thread(self._moto.client().put_secret_value, SecretId=NAME, SecretString=text)
+        await asyncio.to_thread(self._moto.client.put_secret_value, SecretId=NAME, SecretString=text)
 
 
 class Load:

@@ -130,7 +130,7 @@ def test_prefetch_happens_during_init(moto: MotoServer) -> None:
 
 def test_a_prefetch_that_fails_is_logged_and_init_goes_on(moto: MotoServer) -> None:
     """The error shows where the handler asks for the secret."""
-    moto.client().delete_secret(SecretId="prod/api", ForceDeleteWithoutRecovery=True)
+    moto.client.delete_secret(SecretId="prod/api", ForceDeleteWithoutRecovery=True)
     with start("prefetching.handler", **DIRECT) as environment:
         outcome = environment.invoke()
 

@@ -18,10 +18,8 @@ NAMES = [f"app/secret-{number:03}" for number in range(100)]
 def filled_server(_moto_session: MotoServer) -> MotoServer:
     # pytest-xdist may run tests of other modules in between, and then fill it once more.
     _moto_session.reset()
-    client = _moto_session.client()
     for name in NAMES:
-        client.create_secret(Name=name, SecretString=f"value of {name}")
-    client.close()
+        _moto_session.create(name, f"value of {name}")
     return _moto_session
 
 
@@ -89,9 +87,7 @@ def test_a_loop_for_each_of_a_hundred_invocations(moto: MotoServer) -> None:
 @pytest.mark.parametrize(("batch", "costs"), [(False, (6, 0)), (True, (0, 1))])
 async def test_a_name_and_an_arn_are_two_reads(moto: MotoServer, *, batch: bool, costs: tuple[int, int]) -> None:
     """Real ARNs, as the server makes them, cost calls of their own; in a batch they share one call."""
-    client = moto.client()
-    arns = [client.describe_secret(SecretId=name)["ARN"] for name in NAMES[:3]]
-    client.close()
+    arns = [moto.client.describe_secret(SecretId=name)["ARN"] for name in NAMES[:3]]
     moto.forget_calls()
     async with SecretCache(batch=batch) as cache:
         secrets = await cache.get_many(*arns, *NAMES[:3])
@@ -107,9 +103,7 @@ async def test_a_name_and_an_arn_are_two_reads(moto: MotoServer, *, batch: bool,
 async def test_keys_stages_and_versions_of_one_secret(moto: MotoServer) -> None:
     """All keys of one version are one call, however they are read; each version is a call."""
     moto.create("json", '{"a": 1, "b": 2}')
-    client = moto.client()
-    client.put_secret_value(SecretId="json", SecretString='{"a": 3, "b": 4}')
-    client.close()
+    moto.client.put_secret_value(SecretId="json", SecretString='{"a": 3, "b": 4}')
     moto.forget_calls()
     async with SecretCache() as cache:
         for costs in (2, 0):

@@ -93,7 +93,7 @@ def test_nothing_of_a_snapshot_is_served_in_its_clones(moto: MotoServer, way: st
     with start(way, **environ, **DIRECT) as environment:
         environment.wait_for_snapshot()
         assert moto.calls() == 1
-        moto.client().put_secret_value(SecretId="prod/api", SecretString="rotated")
+        moto.client.put_secret_value(SecretId="prod/api", SecretString="rotated")
         environment.restore()
 
         assert text_of(environment.invoke(REQUEST)) == "rotated"

@@ -71,7 +71,7 @@ async def test_versions_binaries_and_json_as_secrets_manager_has_them(moto: Moto
     """Each kind is read by its method, and each version is a call of its own."""
     moto.create("binary", b"\x00\xff")
     moto.create("json", '{"user": "app"}')
-    moto.client().put_secret_value(SecretId=NAME, SecretString="second")
+    moto.client.put_secret_value(SecretId=NAME, SecretString="second")
     async with SecretCache() as cache:
         assert await cache.get_secret(NAME) == "second"
         assert await cache.get_secret(NAME, version_stage="AWSPREVIOUS") == VALUE
@@ -88,7 +88,7 @@ async def test_versions_binaries_and_json_as_secrets_manager_has_them(moto: Moto
 async def test_unknown_and_deleted_secrets_are_not_found(moto: MotoServer) -> None:
     """Also those that could still be restored, and each of several is named."""
     moto.create("gone", "x")
-    moto.client().delete_secret(SecretId="gone")
+    moto.client.delete_secret(SecretId="gone")
     async with SecretCache() as cache:
         with pytest.raises(SecretErrorGroup) as caught:
             await cache.get_many("gone", "never", NAME)

@@ -35,7 +35,7 @@ async def test_pydantic_settings(moto_server: MotoServer, aws_environment: Any) 
         assert moto_server.calls("BatchGetSecretValue") == 1
         assert moto_server.calls("GetSecretValue") == 0
 
-        moto_server.client().put_secret_value(SecretId="prod/api", SecretString="key-2")
+        moto_server.client.put_secret_value(SecretId="prod/api", SecretString="key-2")
         await cache.refresh("prod/api")
         await run_block("pydantic-settings", names)
         assert names["settings"].api_key.get_secret_value() == "key-2"

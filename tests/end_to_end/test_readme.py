@@ -54,7 +54,7 @@ def test_a_block_runs(
     """Pasted into a file and invoked twice, it works without output on stderr, and each version is fetched once."""
     moto_server.create("prod/db", '{"user": "app", "password": "hunter2"}')
     moto_server.create("prod/api", "key-0")
-    moto_server.client().put_secret_value(SecretId="prod/api", SecretString="key-1")
+    moto_server.client.put_secret_value(SecretId="prod/api", SecretString="key-1")
     aws_environment.setenv("SECRET_ID", "prod/api")
 
     ended = warm_python.run(block + RUN, tmp_path)

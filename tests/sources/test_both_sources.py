@@ -196,7 +196,7 @@ async def test_unknown_and_deleted_secrets_are_not_found(
 ) -> None:
     """A secret that doesn't exist and one that is marked for deletion are both SecretNotFoundError."""
     moto_server.create("gone", "x")
-    moto_server.client().delete_secret(SecretId="gone")
+    moto_server.client.delete_secret(SecretId="gone")
 
     unknown = await fetch_error(source_class(), SecretRequest("unknown"))
     deleted = await fetch_error(source_class(), SecretRequest("gone"))
