@@ -86,7 +86,7 @@ site: $(VENV)/tools.stamp ## Build the documentation's site into build/site
 	$(RUN) zensical build --strict
 
 clean: ## Remove all that make has made
-	rm -rf .venv .venv-* build dist mutants .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* __pycache__ build dist mutants .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find asecretcache tests examples benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
 
 # --- Every CPython >= 3.11 on PATH or from pyenv, each in an environment of its own: .venv-3.11, .venv-3.12, ...

@@ -133,8 +133,8 @@ def _parse(text: str) -> SecretReference:
     parts = text.split(":")
     if parts[0] == "arn":
         if len(parts) < _ARN_PARTS:
-            msg = f"the secret reference {text!r} is no ARN of a secret: that has six colons"
-            raise ConfigurationError(msg, secret_id=text)
+            remedy = "write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
+            raise ConfigurationError(f"the secret reference {text!r} is no ARN of a secret: {remedy}", secret_id=text)
         parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
     if len(parts) > _MAX_PARTS:
         msg = f"the secret reference {text!r} has {len(parts)} parts; the syntax is {_SYNTAX}"

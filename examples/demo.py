@@ -93,8 +93,8 @@ class Demo:
             seen = seen._replace(cold_calls=cold_calls, warm_calls=seen.warm_calls + warm_calls)
             warm = statistics.median(times[1:])
             print(
-                f"  environment {number}   INIT {seen.init[-1]:5.0f} ms   cold: {cold_calls} calls, {times[0]:6.1f} ms"
-                f"   {INVOCATIONS - 1} warm: {warm_calls:2} calls, median {warm:6.1f} ms"
+                f"  environment {number}   cold start: {cold_calls} calls, INIT {seen.init[-1]:5.0f} ms"
+                f" and {times[0]:6.1f} ms   {INVOCATIONS - 1} warm: {warm_calls:2} calls, median {warm:6.1f} ms"
             )
         return seen
 

@@ -58,11 +58,9 @@ class FetchOnly:
         ({"max_size": True}, "max_size must be a whole number"),
         ({"batch": 1}, "batch must be True or False, not int"),
         ({"clock": 12}, "clock must be a callable"),
-        (
-            {"source": "prod/db"},
-            "source must be an object with the coroutine methods fetch and aclose, not str; a session of aioboto3",
-        ),
-        ({"source": InMemorySource}, "source must be an object with the coroutine methods fetch and aclose, not type"),
+        ({"source": "direct"}, r"source must be an object such as DirectSource\(\), with the coroutine methods"),
+        ({"source": "prod/db"}, "methods fetch and aclose, not str; a session of aioboto3"),
+        ({"source": InMemorySource}, "methods fetch and aclose, not type"),
         ({"source": FetchOnly(), "batch": True}, "batch=True needs a source .* fetch_batch; FetchOnly has none"),
     ],
 )

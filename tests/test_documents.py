@@ -33,7 +33,7 @@ SUBCOMMANDS = {
     "uv": {"add", "pip", "sync"},
 }
 #: Programs that take files and flags.
-TOOLS = {"cd", "cp", "curl", "export", "ls", "mkdir", "rm", "unzip", "usermod", "zip"}
+TOOLS = {"cd", "cp", "curl", "export", "ls", "mkdir", "moto_server", "rm", "unzip", "usermod", "zip"}
 
 
 def blocks(language: str) -> list[object]:
@@ -90,6 +90,8 @@ def check_python(words: list[str], page: Path) -> None:
     """A script exists; a module of Python's own or of this project does."""
     if words[1] == "-m":
         assert words[2] in {"asecretcache", "compileall", "zipfile"}
+    elif words[1] == "-c":
+        compile(words[2], str(page), "exec")
     else:
         assert (CHECKOUT / words[1]).is_file()
 

@@ -49,7 +49,7 @@ def test_a_reference_is_taken_apart(
         (":password", "names no secret"),
         ("db:a:b:c:d", "has 5 parts; the syntax is name-or-arn:json-key:version-stage:version-id"),
         (ARN + ":a:b:c:d", "has 5 parts"),
-        ("arn:aws:secretsmanager:eu-west-1", "is no ARN of a secret: that has six colons"),
+        ("arn:aws:secretsmanager:eu-west-1", "is no ARN of a secret: write arn:aws:secretsmanager:REGION:"),
         ("db::" + "s" * 257, "version_stage must be"),
     ],
 )

@@ -21,9 +21,11 @@ from asecretcache import (
     SecretRequest,
     SecretThrottledError,
     SecretUnavailableError,
+    async_handler,
     bootstrap,
     get_default_cache,
     get_secret,
+    sync_handler,
 )
 from asecretcache.testing import InMemorySource, ManualClock, RefusedError, RotatingCredentials, use_secrets
 from turns import until
@@ -223,6 +225,21 @@ async def test_after_a_block_all_is_as_before(cache: SecretCache, monkeypatch: p
         await get_default_cache().refresh("a")
         await bootstrap()
     assert not {"OTHER", "INNER", "STORED_SECRET"} & os.environ.keys()
+
+
+@pytest.mark.parametrize("decorator", [async_handler, sync_handler])
+def test_each_block_sees_a_handlers_prefetch(decorator: Any) -> None:
+    """Two tests of one handler count the same calls, whichever runs first."""
+
+    async def read(*_: object) -> str:
+        return await get_secret("a")
+
+    run = read if decorator is async_handler else lambda *_: asyncio.run(read())
+    handler = decorator(prefetch=["a", "b"])(run)
+    for _ in range(2):
+        with use_secrets({"a": "1", "b": "2"}) as source:
+            assert handler({}, None) == handler({}, None) == "1"
+        source.assert_fetched({"a": 1, "b": 1})
 
 
 async def test_blocks_refuse_what_is_wrong() -> None:

@@ -33,6 +33,7 @@ class Process:
 
     def __init__(self) -> None:
         self.cache: SecretCache | None = None
+        self.replacements = 0
         self.written: dict[str, str] = {}
         self.reset_lock()
         after_fork.add(self.reset_lock)
@@ -41,6 +42,12 @@ class Process:
     def reset_lock(self) -> None:
         """Make a lock that no thread holds; in the child of a fork a thread of the parent may hold the old one."""
         self.lock = threading.Lock()
+
+    def replace_cache(self, cache: SecretCache | None) -> None:
+        """Let this be the default cache, into which handlers prefetch anew."""
+        with self.lock:
+            self.cache = cache
+            self.replacements += 1
 
     def from_environment(self, variable: str) -> str | None:
         """Return the value that a deployment, or a developer's shell, gave a variable; None for bootstrap's own."""
@@ -58,7 +65,7 @@ class Process:
                 del os.environ[variable]
 
 
-#: Of this module and of the test kit.
+#: Of this module, the preparations of handlers and the test kit.
 process: Final = Process()
 
 #: The cache that a handler's decorator was given, within that handler.
@@ -102,12 +109,11 @@ def get_default_cache() -> SecretCache:
 def set_default_cache(cache: SecretCache | None) -> None:
     """Let the module-level functions use this cache; None: make a new one on the next use.
 
-    The cache that is replaced isn't closed; its maker does that.
+    Handlers prefetch into it at their next invocation. The cache that is replaced isn't closed; its maker does that.
     """
     if cache is not None and not isinstance(cache, SecretCache):
         raise ConfigurationError(f"the default cache must be a SecretCache, not {type(cache).__name__}")
-    with process.lock:
-        process.cache = cache
+    process.replace_cache(cache)
 
 
 async def get_secret(reference: str | None = None) -> str:

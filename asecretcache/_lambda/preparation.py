@@ -15,7 +15,7 @@ from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._init_phase import INIT_SECONDS, init_budget, is_in_invocation, is_init, is_lambda
-from asecretcache._lambda.default import get_default_cache
+from asecretcache._lambda.default import get_default_cache, process
 from asecretcache._lambda.loop import invocations
 from asecretcache._loops import run_on_new_loop
 from asecretcache._process_events import before_snapshot, is_snapshot_taken
@@ -57,7 +57,12 @@ class Preparation:
         self._references = references
         self._cache = cache
         self._run_work = run
-        self._is_done = False
+        self._done_for: int | None = None
+
+    @property
+    def _caches(self) -> int:
+        """How many caches there were to prefetch into: another one is prepared like the first."""
+        return process.replacements if self._cache is None else 0
 
     def begin(self) -> None:
         """Prepare now if this is Lambda's INIT; otherwise the first invocation will."""
@@ -71,24 +76,24 @@ class Preparation:
         if not is_lambda() or is_in_invocation() or invocations.is_inside_a_loop():
             return
         # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
-        self._is_done = not is_snapshot
+        self._done_for = None if is_snapshot else self._caches
         self._run_work(lambda: self._run_in_init([] if is_snapshot else self._references))
 
     def run_now(self) -> None:
-        """Prepare, unless that has been done."""
-        if not self._is_done:
+        """Prepare, unless that has been done for this cache."""
+        if self._done_for != self._caches:
             self._run_work(self.run_once)
 
     async def run_once(self) -> None:
-        """Prepare, unless that has been done."""
-        if not self._is_done:
-            self._is_done = True
+        """Prepare, unless that has been done for this cache."""
+        if self._done_for != self._caches:
+            self._done_for = self._caches
             # Leave the handler at least as much time again.
             await self._run(self._references, min(INIT_SECONDS, time_left(2 * INIT_SECONDS) / 2))
 
     def _after_restore(self) -> None:
         """Prefetch in the clone of a snapshot."""
-        self._is_done = True
+        self._done_for = self._caches
         self._run_work(lambda: self._run_in_init(self._references))
 
     async def _run_in_init(self, references: list[str]) -> None:

@@ -84,7 +84,8 @@ def check_source(source: object) -> None:
     """Raise ConfigurationError if an object can't be a source."""
     if not isinstance(source, SecretSource) or isinstance(source, type):
         # Not its repr: what was given by mistake may hold secrets.
-        msg = f"source must be an object with the coroutine methods fetch and aclose, not {type(source).__name__}"
+        must = "source must be an object such as DirectSource(), with the coroutine methods fetch and aclose"
+        msg = f"{must}, not {type(source).__name__}"
         raise ConfigurationError(f"{msg}; a session of aioboto3 goes into SecretsManagerSource(session)")
 
 

@@ -134,7 +134,7 @@ def test_a_suffix_that_may_be_a_word_is_told(capsys: pytest.CaptureFixture[str])
         (["a:b:c:d:e"], "name-or-arn:json-key:version-stage:version-id"),
         (["arn:aws:s3:::bucket:secret:x"], "write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"),
         (["arn:aws:secretsmanager:eu-west-1:\u0661\u0662\u0663456789012:secret:x"], "isn't the ARN of a secret"),
-        (["arn:aws:secretsmanager:eu-west-1"], "is no ARN of a secret: that has six colons"),
+        (["arn:aws:secretsmanager:eu-west-1"], "is no ARN of a secret: write arn:aws:secretsmanager:REGION:"),
         (["a", "--kms", "alias/mine"], "write arn:aws:kms:REGION:ACCOUNT:key/KEY-ID"),
     ],
 )

@@ -20,7 +20,7 @@ def test_the_demo_shows_what_it_claims() -> None:
     ended = subprocess.run([sys.executable, DEMO], capture_output=True, text=True, timeout=300, check=False)
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.count("cold: 2 calls") == 6
+    assert ended.stdout.count("cold start: 2 calls") == 6
     assert ended.stdout.count("9 warm:  0 calls") == 4
     assert "10 of 10 invocations answered, with expired values" in ended.stdout
     assert " 0 of 60 invocations failed" in ended.stdout

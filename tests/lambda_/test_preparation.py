@@ -81,6 +81,24 @@ def test_during_init_the_prefetch_is_done_at_import(source: InMemorySource) -> N
 
 
 @pytest.mark.usefixtures("lambda_init")
+@pytest.mark.parametrize("has_own_cache", [False, True])
+def test_a_default_cache_that_is_set_after_init_is_prefetched_into(source: InMemorySource, has_own_cache: bool) -> None:
+    """At the next invocation, once; a handler with a cache of its own has no need of it."""
+    own = WarmSource({NAME: VALUE})
+    later = WarmSource({NAME: "later"})
+
+    @async_handler(prefetch=[NAME], cache=SecretCache(own) if has_own_cache else None)
+    async def handler(event: object, context: object) -> str:
+        return await get_secret(NAME)
+
+    set_default_cache(cache := SecretCache(later))
+
+    assert handler(None, None) == handler(None, None) == (VALUE if has_own_cache else "later")
+    assert [call.secret_id for call in later.calls] == ([] if has_own_cache else [NAME])
+    assert (later.warmed, cache.stats().misses) == (0, 0)
+
+
+@pytest.mark.usefixtures("lambda_init")
 async def test_inside_a_running_loop_init_does_nothing(source: InMemorySource) -> None:
     """INIT can't block there; the first invocation does its work."""
 

@@ -66,6 +66,6 @@ async def check_source(context: Context) -> None:
 def _direct_settings(context: Context) -> Settings | str:
     """Return DirectSource's settings here, or why it isn't possible."""
     if importlib.util.find_spec("httptools") is None:
-        return "httptools isn't installed (pip install asecretcache[direct])"
+        return "httptools isn't installed (pip install 'asecretcache[direct]')"
     settings = resolve_settings(context.options.region, context.options.endpoint_url)
     return f"the AWS SDK is needed: {settings}" if isinstance(settings, str) else settings

@@ -26,7 +26,7 @@ class AgentSource(LoopSource):
     A secret may be as old as the provider's ttl and the cache's together. A refresh, such as that of
     ``call_with_secret``, passes the cache of the provider; that of the extension can't be passed. There are no batches.
 
-    Any task, loop or thread may use it. It needs httptools: ``pip install asecretcache[direct]``.
+    Any task, loop or thread may use it. It needs httptools: ``pip install 'asecretcache[direct]'``.
 
     Args:
         server: ``"provider"`` or ``"extension"``; None for the extension in a Lambda function and the provider
@@ -81,7 +81,7 @@ class _ClientFactory:
             # another source needs none of it.
             from asecretcache._sources.agent.client import AgentClient, Startup
         except ModuleNotFoundError as exc:
-            raise ConfigurationError("AgentSource needs httptools: pip install asecretcache[direct]") from exc
+            raise ConfigurationError("AgentSource needs httptools: pip install 'asecretcache[direct]'") from exc
         from asecretcache._sources.agent.settings import agent_settings
         from asecretcache._sources.agent.token import TokenReader
 

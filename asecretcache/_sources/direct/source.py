@@ -28,7 +28,7 @@ class DirectSource(ClientSource):
     assume, web identity, a proxy, FIPS or dual-stack endpoints, a configuration or credentials file with settings. It
     decides for each event loop.
 
-    Any task, loop or thread may use it. It needs httptools: ``pip install asecretcache[direct]``.
+    Any task, loop or thread may use it. It needs httptools: ``pip install 'asecretcache[direct]'``.
 
     Args:
         region_name: the region; None for AWS_DEFAULT_REGION.
@@ -55,7 +55,7 @@ class _ClientFactory(SdkClientFactory):
             # httptools is noticed on the developer's machine, even if the SDK is used there.
             from asecretcache._sources.direct.client import DirectClient, KeptCredentials
         except ModuleNotFoundError as exc:
-            raise ConfigurationError("DirectSource needs httptools: pip install asecretcache[direct]") from exc
+            raise ConfigurationError("DirectSource needs httptools: pip install 'asecretcache[direct]'") from exc
         super().__init__(None, region_name, endpoint_url, None)
         self._direct_client = DirectClient
         self._new_kept = KeptCredentials

@@ -64,4 +64,4 @@ def test_without_httptools_there_is_no_direct_source(aws: pytest.MonkeyPatch, do
 
     _, document = doctor()
 
-    assert "pip install asecretcache[direct]" in finding(document, "source")["direct_reason"]
+    assert "pip install 'asecretcache[direct]'" in finding(document, "source")["direct_reason"]
