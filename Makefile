@@ -30,12 +30,16 @@ PARALLEL := -n auto --dist worksteal
 PIP := -P -m pip --disable-pip-version-check --no-input install --quiet
 
 # $(call make-environment,folder,python)
-make-environment = echo "$(2) -m venv $(1)" && "$(2)" -m venv --clear $(1) && $(1)/bin/python $(PIP) uv
+make-environment = echo "$(2) -m venv $(1)" && "$(2)" -m venv --clear $(1) && \
+	{ $(1)/bin/python $(PIP) uv || echo "uv can't be installed; pip does its work."; }
+
+# $(call uv,folder) what
+uv = $(1)/bin/python -P -m uv pip install --quiet --python $(1)/bin/python
 
 # $(call install,folder,what): uv takes 3 s where pip takes 30. Where uv can't, as with a mirror that only pip's settings
 # name, pip does; it reads [dependency-groups] from 25.1 on.
-install = echo "Installing into $(1): $(2)" && $(1)/bin/python -P -m uv pip install --quiet --python $(1)/bin/python $(2) || \
-	{ $(1)/bin/python $(PIP) --upgrade 'pip>=25.1' && $(1)/bin/python $(PIP) $(2); }
+install = { echo "Installing into $(1): $(2)"; $(call uv,$(1)) $(2) || \
+	{ $(if $(findstring --group,$(2)),$(1)/bin/python $(PIP) 'pip>=25.1' &&) $(1)/bin/python $(PIP) $(2); }; }
 
 # Directories are in the list so that a deleted file is noticed too.
 SOURCES := $(shell find asecretcache ! -name '*.pyc' ! -name __pycache__) pytest_asecretcache.py pyproject.toml LICENSE $(wildcard README.md)
@@ -112,8 +116,8 @@ $(VERSIONS:%=.venv-%/tested): .venv-%/tested: .venv-%/wheel.stamp
 	COVERAGE_FILE=.venv-$*/coverage .venv-$*/bin/python -P -m pytest $(PARALLEL) -o cache_dir=.venv-$*/pytest_cache \
 	    --cov --cov-report= --cov-fail-under=0
 
-# --- The newest aiobotocore, or a chosen one: make test-sdk AIOBOTOCORE='==3.9.*'. aioboto3 pins another one, which pip
-# tells of as a conflict; docs/hosts.md has the ways around the pin.
+# --- The newest aiobotocore, or a chosen one: make test-sdk AIOBOTOCORE='==3.9.*'. aioboto3 pins another one;
+# docs/hosts.md has the ways around the pin.
 
 # What meets the SDK: the sources, and what is promised of failures, of redaction and of handlers.
 SDK_TESTS := sources lambda_ cli end_to_end/test_awslambdaric.py end_to_end/test_faults.py end_to_end/test_redaction.py
@@ -160,7 +164,7 @@ $(VENV)/made.stamp .venv-sdk/made.stamp .venv-templates/made.stamp .venv-checkov
 	@echo "1 of 2: a virtual environment, and uv, which installs the others"
 	@python=$$($(FIND_PYTHON)) && { $(call make-environment,.venv-demo,$$python) || $(NO_INDEX); }
 	@echo "2 of 2: asecretcache and what it needs, moto as the Secrets Manager, and AWS's runtime client"
-	@export UV_COMPILE_BYTECODE=1; { $(call install,.venv-demo,--group demo '.[direct]'); } || $(NO_INDEX)
+	@export UV_COMPILE_BYTECODE=1; $(call install,.venv-demo,--group demo '.[direct]') || $(NO_INDEX)
 	@touch $@
 
 NO_INDEX := { echo "This needs a package index: see the messages above, and pip's settings for a mirror or a proxy." >&2; \
@@ -182,8 +186,9 @@ build/wheel.stamp: $(VENV)/tools.stamp $(SOURCES)
 	$(RUN) build --wheel --no-isolation --outdir build/wheel >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	@touch $@
 
-# First with its dependencies, then by force: its version is the same after every change.
+# First with its dependencies, then by force: its version is the same after every change. Once they are there, nothing is
+# asked of an index.
 %/wheel.stamp: %/tools.stamp build/wheel.stamp
-	@$(call install,$*,build/wheel/*.whl)
+	@$(call uv,$*) --offline build/wheel/*.whl 2>/dev/null || $(call install,$*,build/wheel/*.whl)
 	@$(call install,$*,--force-reinstall --no-deps build/wheel/*.whl)
 	@touch $@

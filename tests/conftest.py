@@ -9,9 +9,12 @@ import os
 import pkgutil
 import sys
 import threading
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +97,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     pytest-xdist gives each process an equal share of the list; what is left at its end is taken by those that are done.
     """
-    waiting = list(dict.fromkeys(item.path for item in items if item.path.parent == TESTS / "end_to_end"))
-    first, second, third = ([item for item in items if item.path in waiting[number::3]] for number in range(3))
-    others = [item for item in items if item.path not in waiting]
-    middle, last = len(others) // 2, len(others) * 2 // 3
-    items[:] = first + others[:middle] + second + others[middle:last] + third + others[last:]
+    files = Counter(item.path for item in items)
+    waiting = [path for path in files if path.parent == TESTS / "end_to_end"]
+    others = [path for path in files if path not in waiting]
+    ends = list(accumulate(files[path] for path in others))
+    # In the middle of the second process's share, and where the third one's begins: some of end_to_end/ precede.
+    middle, last = bisect(ends, 0.45 * len(items)), bisect(ends, 0.63 * len(items))
+    order = waiting[::3] + others[:middle] + waiting[1::3] + others[middle:last] + waiting[2::3] + others[last:]
+    items.sort(key=lambda item: order.index(item.path))
 
 
 @contextmanager
