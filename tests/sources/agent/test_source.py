@@ -38,7 +38,9 @@ def test_without_httptools_the_error_names_what_to_install(monkeypatch: pytest.M
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httptools", None)  # Python's mark for a module that can't be imported
 
-    with pytest.raises(ConfigurationError, match=r"^AgentSource needs httptools: pip install 'asecretcache\[direct\]'$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^AgentSource needs httptools: pip install 'asecretcache\[direct\]'$"
+    ):
         AgentSource()
 
 
