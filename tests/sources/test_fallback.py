@@ -263,7 +263,7 @@ async def test_closing_closes_both(first: InMemorySource, second: InMemorySource
 
 def test_wrong_arguments_are_refused(first: InMemorySource, second: InMemorySource) -> None:
     """At once, with the remedy."""
-    with pytest.raises(ConfigurationError, match="source must be an object with the coroutine methods"):
+    with pytest.raises(ConfigurationError, match="with the coroutine methods fetch and aclose, not str"):
         FallbackSource(first, "eu-central-1")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match="must be two sources, not one and the same"):
         FallbackSource(first, first)
