@@ -33,7 +33,7 @@ class Process:
 
     def __init__(self) -> None:
         self.cache: SecretCache | None = None
-        self.replacements = 0
+        self._replacements = 0
         self.written: dict[str, str] = {}
         self.reset_lock()
         after_fork.add(self.reset_lock)
@@ -47,7 +47,15 @@ class Process:
         """Let this be the default cache, into which handlers prefetch anew."""
         with self.lock:
             self.cache = cache
-            self.replacements += 1
+            self._replacements += 1
+
+    def generation(self, own: SecretCache | None) -> int:
+        """Return another number when there is another cache to prefetch into than before.
+
+        Args:
+            own: the cache that a handler or an application was given; None: it uses the default cache.
+        """
+        return self._replacements if own is None else 0
 
     def from_environment(self, variable: str) -> str | None:
         """Return the value that a deployment, or a developer's shell, gave a variable; None for bootstrap's own."""
@@ -65,7 +73,7 @@ class Process:
                 del os.environ[variable]
 
 
-#: Of this module, the preparations of handlers and the test kit.
+#: Of this package's handlers and applications, and of the test kit.
 process: Final = Process()
 
 #: The cache that a handler's decorator was given, within that handler.

@@ -14,7 +14,7 @@ from asecretcache._cache import SecretCache, live_caches
 from asecretcache._core.timeouts import time_left
 from asecretcache._exceptions import ConfigurationError, SecretCacheError
 from asecretcache._lambda.deadline import Scope
-from asecretcache._lambda.default import get_default_cache
+from asecretcache._lambda.default import get_default_cache, process
 from asecretcache._lambda.loop import DRAIN_SECONDS
 from asecretcache._lambda.preparation import FAILED, check_arguments
 
@@ -50,7 +50,7 @@ def asgi_lifespan(
 
     At the start the secrets are fetched, so that the first request finds them; without any, the source is prepared. At
     the end the clients of this event loop are closed. Values stay: a server runs its lifespan once per worker, but
-    Mangum in each invocation, on a loop of its own. There the first one alone fetches.
+    Mangum in each invocation, on a loop of its own. There the first one alone fetches, for each default cache.
 
     Args:
         lifespan: the application's own, which runs within this one and may use the secrets.
@@ -64,14 +64,15 @@ def asgi_lifespan(
     """
     _check(lifespan)
     references = check_arguments("asgi_lifespan", prefetch, cache)
-    is_done = False
+    done_for: int | None = None
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[Any]:
-        nonlocal is_done
-        if not is_done:
+        nonlocal done_for
+        generation = process.generation(cache)
+        if done_for != generation:
             await _start(references, cache, required=required)
-            is_done = True
+            done_for = generation
         try:
             if lifespan is None:
                 yield None

@@ -60,9 +60,8 @@ class Preparation:
         self._done_for: int | None = None
 
     @property
-    def _caches(self) -> int:
-        """How many caches there were to prefetch into: another one is prepared like the first."""
-        return process.replacements if self._cache is None else 0
+    def _generation(self) -> int:
+        return process.generation(self._cache)
 
     def begin(self) -> None:
         """Prepare now if this is Lambda's INIT; otherwise the first invocation will."""
@@ -76,24 +75,24 @@ class Preparation:
         if not is_lambda() or is_in_invocation() or invocations.is_inside_a_loop():
             return
         # A snapshot must hold no values: only the source is warmed, and the secrets are fetched after the restore.
-        self._done_for = None if is_snapshot else self._caches
+        self._done_for = None if is_snapshot else self._generation
         self._run_work(lambda: self._run_in_init([] if is_snapshot else self._references))
 
     def run_now(self) -> None:
         """Prepare, unless that has been done for this cache."""
-        if self._done_for != self._caches:
+        if self._done_for != self._generation:
             self._run_work(self.run_once)
 
     async def run_once(self) -> None:
         """Prepare, unless that has been done for this cache."""
-        if self._done_for != self._caches:
-            self._done_for = self._caches
+        if self._done_for != self._generation:
+            self._done_for = self._generation
             # Leave the handler at least as much time again.
             await self._run(self._references, min(INIT_SECONDS, time_left(2 * INIT_SECONDS) / 2))
 
     def _after_restore(self) -> None:
         """Prefetch in the clone of a snapshot."""
-        self._done_for = self._caches
+        self._done_for = self._generation
         self._run_work(lambda: self._run_in_init(self._references))
 
     async def _run_in_init(self, references: list[str]) -> None:

@@ -21,7 +21,7 @@ from asecretcache import (
     asgi_lifespan,
     get_secret,
 )
-from asecretcache.testing import InMemorySource, ManualClock
+from asecretcache.testing import InMemorySource, ManualClock, use_secrets
 from source_helpers import FakeClient
 
 NAME, VALUE = "prod/api", "key-1"
@@ -49,6 +49,19 @@ def test_a_lifespan_per_invocation_fetches_once(source: InMemorySource) -> None:
         asyncio.run(invocation())
 
     assert len(source.calls) == 1
+
+
+async def test_each_block_of_a_test_sees_the_prefetch() -> None:
+    """Two tests of one application count the same calls; a cache of its own is prefetched into once."""
+    own = InMemorySource({NAME: VALUE})
+    lifespan, with_own_cache = asgi_lifespan(prefetch=[NAME]), asgi_lifespan(prefetch=[NAME], cache=SecretCache(own))
+    for _ in range(2):
+        with use_secrets({NAME: VALUE}) as source:
+            for _ in range(2):
+                async with lifespan(None), with_own_cache(None):
+                    pass
+        source.assert_fetched({NAME: 1})
+    own.assert_fetched({NAME: 1})
 
 
 async def test_a_failure_is_logged(source: InMemorySource, caplog: pytest.LogCaptureFixture) -> None:
