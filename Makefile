@@ -162,13 +162,11 @@ $(VENV)/made.stamp .venv-sdk/made.stamp .venv-templates/made.stamp .venv-checkov
 .venv-demo/demo.stamp: pyproject.toml $(SOURCES)
 	@echo "The demo's environment, .venv-demo, is made once; with a fast network that takes half a minute."
 	@echo "1 of 2: a virtual environment, and uv, which installs the others"
-	@python=$$($(FIND_PYTHON)) && { $(call make-environment,.venv-demo,$$python) || $(NO_INDEX); }
+	@python=$$($(FIND_PYTHON)) && $(call make-environment,.venv-demo,$$python)
 	@echo "2 of 2: asecretcache and what it needs, moto as the Secrets Manager, and AWS's runtime client"
-	@export UV_COMPILE_BYTECODE=1; $(call install,.venv-demo,--group demo '.[direct]') || $(NO_INDEX)
+	@export UV_COMPILE_BYTECODE=1; $(call install,.venv-demo,--group demo '.[direct]') || \
+	    { echo "This needs a package index: see the messages above, and pip's settings for a mirror or a proxy." >&2; exit 1; }
 	@touch $@
-
-NO_INDEX := { echo "This needs a package index: see the messages above, and pip's settings for a mirror or a proxy." >&2; \
-	exit 1; }
 
 $(VENV)/mutants.stamp: $(VENV)/wheel.stamp
 	@$(call install,$(VENV),--group mutants)

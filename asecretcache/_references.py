@@ -20,6 +20,8 @@ T = TypeVar("T")
 _ARN_PARTS: Final = 7
 _MAX_PARTS: Final = 4
 _SYNTAX: Final = "name-or-arn:json-key:version-stage:version-id"
+#: The remedy for an ARN that is no secret's; of the command line too.
+WRITE_ARN: Final = "write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
 
 
 class SecretReference(NamedTuple):
@@ -133,8 +135,8 @@ def _parse(text: str) -> SecretReference:
     parts = text.split(":")
     if parts[0] == "arn":
         if len(parts) < _ARN_PARTS:
-            remedy = "write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
-            raise ConfigurationError(f"the secret reference {text!r} is no ARN of a secret: {remedy}", secret_id=text)
+            msg = f"the secret reference {text!r} is no ARN of a secret: {WRITE_ARN}"
+            raise ConfigurationError(msg, secret_id=text)
         parts = [":".join(parts[:_ARN_PARTS]), *parts[_ARN_PARTS:]]
     if len(parts) > _MAX_PARTS:
         msg = f"the secret reference {text!r} has {len(parts)} parts; the syntax is {_SYNTAX}"

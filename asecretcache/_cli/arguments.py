@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from asecretcache._exceptions import ConfigurationError
-from asecretcache._references import SecretReference, parse_reference
+from asecretcache._references import WRITE_ARN, SecretReference, parse_reference
 
 #: What ``add_subparsers`` returns; its class is private, and takes no parameters at run time.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -37,8 +37,7 @@ def reference(text: str) -> SecretReference:
     secret_id = parsed.secret_id
     if secret_id.startswith("arn:"):
         if not re.fullmatch(_SECRET_ARN_PATTERN, secret_id):
-            msg = f"{secret_id!r} isn't the ARN of a secret: write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(f"{secret_id!r} isn't the ARN of a secret: {WRITE_ARN}")
     elif not re.fullmatch(_NAME_PATTERN, secret_id):
         msg = f"{secret_id!r} can't be the name of a secret: write letters, digits and /_+=.@-! only, such as prod/db"
         raise argparse.ArgumentTypeError(msg)

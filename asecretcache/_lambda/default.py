@@ -44,13 +44,13 @@ class Process:
         self.lock = threading.Lock()
 
     def replace_cache(self, cache: SecretCache | None) -> None:
-        """Let this be the default cache, into which handlers prefetch anew."""
+        """Let this be the default cache. Each handler runs its prefetch once more, into it."""
         with self.lock:
             self.cache = cache
             self._replacements += 1
 
     def generation(self, own: SecretCache | None) -> int:
-        """Return another number when there is another cache to prefetch into than before.
+        """Return a number that changes when the cache to prefetch into is another one.
 
         Args:
             own: the cache that a handler or an application was given; None: it uses the default cache.
@@ -117,7 +117,8 @@ def get_default_cache() -> SecretCache:
 def set_default_cache(cache: SecretCache | None) -> None:
     """Let the module-level functions use this cache; None: make a new one on the next use.
 
-    Handlers prefetch into it at their next invocation. The cache that is replaced isn't closed; its maker does that.
+    Each handler runs its prefetch once more, into it, at its next invocation. The cache that is replaced isn't closed;
+    its maker does that.
     """
     if cache is not None and not isinstance(cache, SecretCache):
         raise ConfigurationError(f"the default cache must be a SecretCache, not {type(cache).__name__}")

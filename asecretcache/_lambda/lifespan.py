@@ -50,7 +50,8 @@ def asgi_lifespan(
 
     At the start the secrets are fetched, so that the first request finds them; without any, the source is prepared. At
     the end the clients of this event loop are closed. Values stay: a server runs its lifespan once per worker, but
-    Mangum in each invocation, on a loop of its own. There the first one alone fetches, for each default cache.
+    Mangum in each invocation, on a loop of its own. There only the first one fetches, and the first one after
+    set_default_cache().
 
     Args:
         lifespan: the application's own, which runs within this one and may use the secrets.

@@ -17,8 +17,8 @@ from asecretcache.testing._source import InMemorySource
 def default_cache(cache: SecretCache) -> Iterator[SecretCache]:
     """Let a cache be the default one within a block.
 
-    Within it handlers prefetch anew, and STORED_SECRET isn't set, nor what bootstrap wrote before. Afterwards these and
-    the cache that was the default one are back, and what bootstrap wrote in the block is gone.
+    Within it each handler runs its prefetch once more, and STORED_SECRET isn't set, nor what bootstrap wrote before.
+    Afterwards these and the cache that was the default one are back, and what bootstrap wrote in the block is gone.
     """
     before = process.cache, dict(process.written), {name: os.environ.get(name) for name in process.written}
     stored = os.environ.get(STORED_SECRET)
@@ -43,9 +43,9 @@ class use_secrets:  # noqa: N801 - it is used as a verb, as a function would be
     """Let ``get_secret``, ``get_secrets``, ``bootstrap`` and handlers without a cache of their own read these secrets.
 
     A context manager, which gives the source. It isn't a decorator, which would end before an async test has begun.
-    Within it handlers prefetch anew, and STORED_SECRET isn't set, nor what bootstrap wrote before; both are back
-    afterwards, and what bootstrap wrote within it is gone. It is for one test at a time, since a process has one
-    default cache.
+    Within it each handler runs its prefetch once more, and STORED_SECRET isn't set, nor what bootstrap wrote before;
+    both are back afterwards, and what bootstrap wrote within it is gone. It is for one test at a time, since a process
+    has one default cache.
 
     Args:
         secrets: values by name: str or bytes, or a mapping that becomes JSON.

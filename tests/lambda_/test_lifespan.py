@@ -53,13 +53,13 @@ def test_a_lifespan_per_invocation_fetches_once(source: InMemorySource) -> None:
 
 async def test_each_block_of_a_test_sees_the_prefetch() -> None:
     """Two tests of one application count the same calls; a cache of its own is prefetched into once."""
-    own = InMemorySource({NAME: VALUE})
-    lifespan, with_own_cache = asgi_lifespan(prefetch=[NAME]), asgi_lifespan(prefetch=[NAME], cache=SecretCache(own))
+    cache = SecretCache(own := InMemorySource({NAME: VALUE}))
+    lifespan, with_own_cache = asgi_lifespan(prefetch=[NAME]), asgi_lifespan(prefetch=[NAME], cache=cache)
     for _ in range(2):
         with use_secrets({NAME: VALUE}) as source:
             for _ in range(2):
                 async with lifespan(None), with_own_cache(None):
-                    pass
+                    cache.clear()
         source.assert_fetched({NAME: 1})
     own.assert_fetched({NAME: 1})
 
